@@ -1,0 +1,1 @@
+"""Writers: each engine in a room of its own."""

@@ -1,0 +1,197 @@
+"""What a backup is made of, as values: log files, segments, stamps, holds and the record itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from backupd.model.position import Position
+
+
+class BackupType(StrEnum):
+    """The types of a backup (design: words)."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    DIFFERENTIAL = "differential"
+    COPY = "copy"
+
+    @property
+    def takes_pages(self) -> bool:
+        """Whether it holds every page (full, copy) or only names log files."""
+        return self in (BackupType.FULL, BackupType.COPY)
+
+    @property
+    def moves_stamp(self) -> bool:
+        """Whether it becomes the base of the next increment."""
+        return self in (BackupType.FULL, BackupType.INCREMENTAL)
+
+
+class LogKind(StrEnum):
+    """What a log file carries."""
+
+    SEED = "seed"
+    FRAMES = "frames"
+    DELTA = "delta"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A closed log file: it covers the changes after ``start`` up to and including ``end``.
+
+    ``number`` is dense inside a history and starts at 1.  ``digest`` is the
+    engine's own digest of the whole file, hex; ``previous_digest`` that of the
+    file before it.  Times are of the first and last commit inside, or None.
+    """
+
+    history: str
+    number: int
+    kind: LogKind
+    start: Position
+    end: Position
+    size_bytes: int
+    digest: str
+    previous_digest: str
+    first_commit_at: datetime | None = None
+    last_commit_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLog:
+    """A log file as an object of the archive: the log, the object's name, its stored size and SHA-256 (hex)."""
+
+    log: LogFile
+    name: str
+    stored_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment:
+    """One segment: super-blocks of consecutive pages of one file.
+
+    ``first_page`` counts from 0; ``plain_bytes`` is what the segment expands to.
+    """
+
+    name: str
+    first_page: int
+    page_count: int
+    plain_bytes: int
+    stored_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMap:
+    """The page map of one file as an object: ``page_count`` hashes of 8 bytes, compressed."""
+
+    name: str
+    page_count: int
+    stored_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One data file of a full or copy: its path below the copy, its size, and BLAKE3 (hex) of its plain bytes."""
+
+    path: str
+    size_bytes: int
+    page_bytes: int
+    page_count: int
+    blake3: str
+    segments: tuple[StoredSegment, ...]
+    map: StoredMap
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRecord:
+    """The commit record of one backup: everything that a restore needs to know.
+
+    ``log_start`` and ``log_end``: a full or copy stands exactly at
+    ``log_start == log_end``; an increment holds the log after ``log_start`` up to
+    ``log_end``.  ``parent`` is the id of the backup that it builds on, and
+    ``parent_sha256`` the SHA-256 of that backup's record object.
+    ``covers_until`` is the moment at which no newer commit existed: any point in
+    time up to it can be restored.
+    """
+
+    id: str
+    database: str
+    engine: str
+    type: BackupType
+    source_copy: str
+    source_role: str
+    source_host: str
+    started_at: datetime
+    finished_at: datetime
+    covers_until: datetime
+    log_start: Position
+    log_end: Position
+    parent: str | None
+    parent_sha256: str | None
+    nonce: str
+    files: tuple[StoredFile, ...] = ()
+    logs: tuple[StoredLog, ...] = ()
+    frozen_seconds: float | None = None
+    provider: str | None = None
+    read_bytes: int = 0
+    stored_bytes: int = 0
+    checked_pages: int = 0
+    policy_commit: str | None = None
+    tool_version: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedBackup:
+    """A committed backup as the archive lists it: the record, and the SHA-256 (hex) of the record object."""
+
+    record: BackupRecord
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Says that backup ``backup_id`` of ``type`` ended at ``end``; it travels in the log."""
+
+    type: BackupType
+    backup_id: str
+    end: Position
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """The last full and the last incremental that a copy knows of, with the positions that they ended at."""
+
+    full: Stamp | None = None
+    incremental: Stamp | None = None
+
+    @property
+    def last(self) -> Stamp | None:
+        """The stamp that the next incremental builds on."""
+        return self.incremental or self.full
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A named reason why log from ``needs_from`` on must stay on the copies."""
+
+    holder: str
+    database: str
+    needs_from: Position
+    reason: str
+    placed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far long work has come: ``done_bytes`` of ``total_bytes`` (0 when not known)."""
+
+    what: str
+    done_bytes: int
+    total_bytes: int
+    facts: dict[str, str] = field(default_factory=dict)
