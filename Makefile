@@ -1,0 +1,43 @@
+# Everything here makes its own .venv when there is none, and needs only python3 (3.11 or newer), pip and make.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed-run
+TEST_STAMP := $(VENV)/.installed-test
+INSTALLED_FROM := pyproject.toml constraints.txt contrib/make-venv
+
+.PHONY: help demo test test-all lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /	/' | expand -t 12
+
+demo: $(RUN_STAMP) ## the whole story on a real database, in the terminal; leaves nothing behind
+	$(BIN)/backupctl demo
+
+test: $(TEST_STAMP) ## the fast tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(TEST_STAMP) ## all tests, the slow ones too
+	$(BIN)/python -m pytest -q
+
+lint: $(TEST_STAMP) ## ruff, formatting, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(RUN_STAMP) ## speed as ratios against zstd and b3sum, in one run
+	$(BIN)/python contrib/bench/bench.py
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installing the tests' needs installs all that a run needs too.
+$(RUN_STAMP): $(INSTALLED_FROM)
+	@contrib/make-venv $(VENV)
+	@touch $@
+
+$(TEST_STAMP): $(INSTALLED_FROM)
+	@contrib/make-venv $(VENV) s3,test
+	@touch $(RUN_STAMP) $@
