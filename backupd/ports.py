@@ -278,11 +278,12 @@ class RestoreTarget(Protocol):
         """What is there now; changes nothing."""
         ...
 
-    def begin(self, run_id: str) -> None:
-        """Suspend replication and claim the target.
+    def begin(self, run_id: str, *, force: bool = False) -> None:
+        """Suspend replication and claim the target; ``force`` allows a directory that holds a file of that name.
 
         Raises:
-            Refused: the target is a passive, or a program has it open (named by pid).
+            Refused: the target is a passive, a program has it open (named by
+                pid), or a file of that name is in the directory already.
         """
         ...
 
@@ -314,8 +315,8 @@ class RestoreTarget(Protocol):
         """Let replication run again (the passive is reseeded by it) and remove what the restore left."""
         ...
 
-    def abandon(self) -> None:
-        """Undo ``begin``; the live files are as they were."""
+    def abandon(self, *, keep_stage: bool = False) -> None:
+        """Undo ``begin``; the live files are as they were. ``keep_stage`` leaves the pages for a run that resumes."""
         ...
 
 
@@ -385,6 +386,25 @@ class Writer(Protocol):
         """``active``, the name of a copy, or a directory. Raises Refused for a passive."""
         ...
 
-    def recover(self) -> Sequence[str]:
-        """Undo what a dead restore left on the copies; answers with what was done, in sentences."""
+    def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
+        """Undo or finish what a dead restore left on the copies; answers with what was done, in sentences.
+
+        ``keep_stage`` leaves the pages that were restored already: a run is about to resume.
+        """
+        ...
+
+    def check_snapshot(self, directory: Path, level: str) -> Sequence[str]:
+        """The engine's own check (``quick`` or ``full``) of the snapshot in ``directory``; findings, empty when sound."""
+        ...
+
+    def suspend(self, comment: str) -> None:
+        """Stop copying and replaying until ``resume``; the active runs on. May be repeated."""
+        ...
+
+    def resume(self) -> None:
+        """End a suspension. May be repeated."""
+        ...
+
+    def seed(self) -> None:
+        """Mark the passive *must be seeded*; running replication then makes it anew from the active."""
         ...
