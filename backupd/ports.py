@@ -326,6 +326,14 @@ class Writer(Protocol):
     engine: str
     database: str
 
+    def identity(self) -> str:
+        """What tells this pair from every other (made once, kept over failovers and restores); the archive is bound to it."""
+        ...
+
+    def adopt_identity(self, identity: str) -> None:
+        """From now on this pair is the database that the archive knows by ``identity`` (after a restore from it)."""
+        ...
+
     def pair(self) -> PairStatus:
         """Who is who and how they are, seen now; never blocks for more than a second."""
         ...
