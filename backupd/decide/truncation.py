@@ -1,0 +1,183 @@
+"""Decides up to where log may leave the copies: never past what the archive, both copies and every hold allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backupd.decide.reasons import Reason
+from backupd.model.pair import CopyState
+from backupd.model.position import Position
+from backupd.model.records import Hold
+from backupd.model.states import RunState
+
+# A run in one of these states leaves no doubt about what the archive holds: it ended
+# well, or it ended before it stored anything.
+_SETTLED_STATES = frozenset({RunState.STAMPED, RunState.COMPLETE, RunState.REFUSED, RunState.ABORTED})
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvidence:
+    """Everything that speaks for or against removing log (design: truncation); None means not known.
+
+    Attributes:
+        database: the database's name, for the sentences.
+        enabled: whether the policy allows truncation at all.
+        history: the history that both copies are in now.
+        oldest_held: where the oldest log that any copy still holds begins; None when none is held.
+        archive_end: the newest position up to which the archive has proven backups without a gap back to a full.
+        last_backup: the newest backup run's id; None when there never was one.
+        last_backup_state: the state that it is in.
+        passive_state: the passive's state, a word of ``CopyState``.
+        passive_because: why it is in that state; may be empty.
+        passive_replayed: what the passive has replayed.
+        passive_checkpointed: what the passive's data file has durably passed.
+        active_checkpointed: what the active's data file has durably passed.
+        holds: the holds on this database's log.
+        age_seconds: how long ago the copies were asked.
+        age_seconds_max: how old that answer may be.
+    """
+
+    database: str
+    enabled: bool
+    history: str | None
+    oldest_held: Position | None
+    archive_end: Position | None
+    last_backup: str | None
+    last_backup_state: RunState | None
+    passive_state: str
+    passive_because: str
+    passive_replayed: Position | None
+    passive_checkpointed: Position | None
+    active_checkpointed: Position | None
+    holds: tuple[Hold, ...]
+    age_seconds: float
+    age_seconds_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateBefore:
+    """Log files that end at or before ``position`` may go, oldest first."""
+
+    position: Position
+    reasons: tuple[Reason, ...]
+
+    @property
+    def blocked_by(self) -> tuple[dict[str, str], ...]:
+        """Nothing blocks."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLog:
+    """All log stays; every blocker is among the reasons, not only the first."""
+
+    reasons: tuple[Reason, ...]
+
+    @property
+    def blocked_by(self) -> tuple[dict[str, str], ...]:
+        """The reasons as the JSON output shows them."""
+        return tuple(reason.as_json() for reason in self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One position that log must not be removed past."""
+
+    code: str
+    what: str
+    position: Position | None
+
+
+def decide_truncation(evidence: LogEvidence) -> TruncateBefore | KeepLog:
+    """Whether log may be removed, and before which position.
+
+    Promise: the answer is never past the archive's gap-free end, never past what
+    the passive has replayed and checkpointed, never past what the active has
+    checkpointed, and never past a hold.  Anything unknown, old, unhealthy or of
+    another history keeps all log.  Never raises.
+    """
+    limits = _limits(evidence)
+    blockers = [*_policy_blockers(evidence), *_health_blockers(evidence), *_history_blockers(evidence, limits)]
+    if blockers:
+        return KeepLog(tuple(blockers))
+    known = [(limit, limit.position) for limit in limits if limit.position is not None]
+    target = min((position for _, position in known), key=lambda position: position.offset)
+    oldest = evidence.oldest_held
+    if oldest is None:
+        return KeepLog((Reason("nothing-to-remove", "nothing to remove: the copies hold no closed log"),))
+    if target.offset <= oldest.offset:
+        stuck = [limit for limit, position in known if position.offset <= oldest.offset]
+        return KeepLog(tuple(_stuck_reason(limit, oldest) for limit in stuck))
+    return TruncateBefore(target, tuple(Reason(limit.code, f"{limit.what} {position}") for limit, position in known))
+
+
+def _limits(evidence: LogEvidence) -> list[_Limit]:
+    limits = [
+        _Limit("archive-end", "the archive holds proven backups without a gap up to", evidence.archive_end),
+        _Limit("passive-replayed", "the passive has replayed up to", evidence.passive_replayed),
+        _Limit("passive-checkpointed", "the passive's file is checkpointed up to", evidence.passive_checkpointed),
+        _Limit("active-checkpointed", "the active's file is checkpointed up to", evidence.active_checkpointed),
+    ]
+    limits.extend(
+        _Limit("hold", f"{hold.holder} holds the log ({hold.reason}) from", hold.needs_from) for hold in evidence.holds
+    )
+    return limits
+
+
+def _policy_blockers(evidence: LogEvidence) -> list[Reason]:
+    blockers = []
+    if not evidence.enabled:
+        blockers.append(Reason("disabled", "the policy has truncation switched off"))
+    state, backup = evidence.last_backup_state, evidence.last_backup
+    if backup is None or state is None:
+        blockers.append(Reason("no-backup", f"there is no backup of {evidence.database} yet"))
+    elif state == RunState.PENDING:
+        blockers.append(Reason("backup-pending", f"backup {backup} waits for its stamp to be seen on the passive"))
+    elif state == RunState.FAILED:
+        blockers.append(Reason("backup-failed", f"the last backup, {backup}, failed; its log is all there is"))
+    elif state not in _SETTLED_STATES:
+        blockers.append(Reason("backup-not-proven", f"backup {backup} is {state} and not yet proven and stamped"))
+    return blockers
+
+
+def _health_blockers(evidence: LogEvidence) -> list[Reason]:
+    blockers = []
+    if evidence.passive_state != CopyState.HEALTHY:
+        code = "passive-" + evidence.passive_state.replace(" ", "-")
+        because = f": {evidence.passive_because}" if evidence.passive_because else ""
+        blockers.append(Reason(code, f"the passive is {evidence.passive_state}, not healthy{because}"))
+    # Written so that a NaN and a clock that went back block too.
+    if not 0 <= evidence.age_seconds <= evidence.age_seconds_max:
+        blockers.append(
+            Reason(
+                "evidence-old",
+                f"the copies were last seen {evidence.age_seconds:.0f} s ago; "
+                f"at most {evidence.age_seconds_max:.0f} s are allowed",
+            )
+        )
+    return blockers
+
+
+def _history_blockers(evidence: LogEvidence, limits: list[_Limit]) -> list[Reason]:
+    blockers = [
+        Reason(f"{limit.code}-unknown", f"it is not known up to where: {limit.what} (nothing is recorded)")
+        for limit in limits
+        if limit.position is None
+    ]
+    if evidence.history is None:
+        return [Reason("history-unknown", "it is not known which history the copies are in"), *blockers]
+    places = [(limit.what, limit.position) for limit in limits]
+    places.append(("the oldest held log begins at", evidence.oldest_held))
+    blockers.extend(
+        Reason("histories-differ", f"{what} {position}, but the copies are in history {evidence.history}")
+        for what, position in places
+        if position is not None and position.history != evidence.history
+    )
+    return blockers
+
+
+def _stuck_reason(limit: _Limit, oldest: Position) -> Reason:
+    if limit.code == "archive-end":
+        sentence = f"nothing to remove: {limit.what} {limit.position}, and the oldest held log begins at {oldest}"
+        return Reason("nothing-to-remove", sentence)
+    return Reason(limit.code, f"{limit.what} {limit.position}; the oldest held log begins at {oldest}")

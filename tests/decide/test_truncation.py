@@ -1,0 +1,224 @@
+"""Truncation never passes what the archive, both copies or a hold need; and it is not lazy either."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backupd.decide.truncation import KeepLog, LogEvidence, TruncateBefore, decide_truncation
+from backupd.model.pair import CopyState
+from backupd.model.records import Hold
+from backupd.model.states import RunState
+from tests.decide.builders import HISTORY, minute, place
+
+OTHER = "0000000000000001"
+
+GOOD = LogEvidence(
+    database="orders",
+    enabled=True,
+    history=HISTORY,
+    oldest_held=place(10),
+    archive_end=place(50),
+    last_backup="20261122T010000Z-F-1a2b3c4d",
+    last_backup_state=RunState.COMPLETE,
+    passive_state=CopyState.HEALTHY,
+    passive_because="",
+    passive_replayed=place(70),
+    passive_checkpointed=place(65),
+    active_checkpointed=place(60),
+    holds=(),
+    age_seconds=1.0,
+    age_seconds_max=60.0,
+)
+
+
+def hold(offset: int, history: str = HISTORY) -> Hold:
+    return Hold("standby-2", "orders", place(offset, history), "a restore reads it", minute(0))
+
+
+def codes(answer: TruncateBefore | KeepLog) -> list[str]:
+    return [reason.code for reason in answer.reasons]
+
+
+def test_everything_good_truncates_up_to_the_archive() -> None:
+    answer = decide_truncation(GOOD)
+    assert isinstance(answer, TruncateBefore)
+    assert answer.position == place(50)
+    assert answer.blocked_by == ()
+
+
+@pytest.mark.parametrize("limit", ["passive_replayed", "passive_checkpointed", "active_checkpointed"])
+def test_the_lowest_limit_decides(limit: str) -> None:
+    answer = decide_truncation(replace(GOOD, **{limit: place(33)}))
+    assert isinstance(answer, TruncateBefore)
+    assert answer.position == place(33)
+
+
+def test_a_hold_stops_it_where_the_hold_begins() -> None:
+    answer = decide_truncation(replace(GOOD, holds=(hold(42), hold(48))))
+    assert isinstance(answer, TruncateBefore)
+    assert answer.position == place(42)
+    assert any("standby-2 holds the log (a restore reads it)" in str(reason) for reason in answer.reasons)
+
+
+def test_a_hold_on_the_oldest_log_keeps_all_and_is_named() -> None:
+    answer = decide_truncation(replace(GOOD, holds=(hold(10),)))
+    assert isinstance(answer, KeepLog)
+    assert codes(answer) == ["hold"]
+
+
+@pytest.mark.parametrize("state", [state for state in CopyState if state is not CopyState.HEALTHY])
+def test_a_passive_that_is_not_healthy_keeps_all(state: CopyState) -> None:
+    answer = decide_truncation(replace(GOOD, passive_state=state, passive_because="a person did it"))
+    assert codes(answer) == ["passive-" + state.replace(" ", "-")]
+    assert str(answer.reasons[0]) == f"the passive is {state}, not healthy: a person did it"
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (None, "no-backup"),
+        (RunState.PLANNED, "backup-not-proven"),
+        (RunState.FROZEN, "backup-not-proven"),
+        (RunState.STORED, "backup-not-proven"),
+        (RunState.PROVEN, "backup-not-proven"),
+        (RunState.PENDING, "backup-pending"),
+        (RunState.FAILED, "backup-failed"),
+    ],
+)
+def test_a_backup_that_is_not_proven_and_stamped_keeps_all(state: RunState | None, code: str) -> None:
+    assert codes(decide_truncation(replace(GOOD, last_backup_state=state))) == [code]
+
+
+@pytest.mark.parametrize("state", [RunState.STAMPED, RunState.REFUSED, RunState.ABORTED])
+def test_a_run_that_stored_nothing_new_does_not_block(state: RunState) -> None:
+    assert isinstance(decide_truncation(replace(GOOD, last_backup_state=state)), TruncateBefore)
+
+
+@pytest.mark.parametrize("age", [60.001, -1.0, math.nan, math.inf])
+def test_old_evidence_keeps_all(age: float) -> None:
+    assert codes(decide_truncation(replace(GOOD, age_seconds=age))) == ["evidence-old"]
+
+
+def test_every_blocker_is_listed() -> None:
+    answer = decide_truncation(
+        replace(
+            GOOD,
+            enabled=False,
+            last_backup=None,
+            passive_state="suspended",
+            age_seconds=99.0,
+            archive_end=None,
+            passive_replayed=place(9, OTHER),
+            holds=(hold(1, OTHER),),
+        )
+    )
+    assert isinstance(answer, KeepLog)
+    assert codes(answer) == [
+        "disabled",
+        "no-backup",
+        "passive-suspended",
+        "evidence-old",
+        "archive-end-unknown",
+        "histories-differ",
+        "histories-differ",
+    ]
+    assert answer.blocked_by[2] == {"code": "passive-suspended", "because": "the passive is suspended, not healthy"}
+
+
+def test_nothing_to_remove_is_a_reason() -> None:
+    assert codes(decide_truncation(replace(GOOD, oldest_held=place(50)))) == ["nothing-to-remove"]
+    assert codes(decide_truncation(replace(GOOD, oldest_held=None))) == ["nothing-to-remove"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["archive_end", "passive_replayed", "passive_checkpointed", "active_checkpointed", "oldest_held"],
+)
+def test_a_position_of_another_history_keeps_all(name: str) -> None:
+    assert codes(decide_truncation(replace(GOOD, **{name: place(55, OTHER)}))) == ["histories-differ"]
+
+
+def test_an_unknown_history_keeps_all() -> None:
+    assert codes(decide_truncation(replace(GOOD, history=None))) == ["history-unknown"]
+
+
+# --- properties ---------------------------------------------------------------
+
+offsets = st.integers(0, 12)
+positions = st.builds(place, offsets, st.sampled_from([HISTORY] * 9 + [OTHER]))
+maybe = st.one_of(positions, positions, positions, positions, st.none())
+often_good = st.sampled_from([RunState.COMPLETE] * 20 + list(RunState))
+evidences = st.builds(
+    LogEvidence,
+    database=st.just("orders"),
+    enabled=st.sampled_from([True] * 9 + [False]),
+    history=st.sampled_from([HISTORY] * 9 + [None]),
+    oldest_held=maybe,
+    archive_end=maybe,
+    last_backup=st.sampled_from(["id"] * 9 + [None]),
+    last_backup_state=often_good,
+    passive_state=st.sampled_from([CopyState.HEALTHY] * 20 + list(CopyState)),
+    passive_because=st.just(""),
+    passive_replayed=maybe,
+    passive_checkpointed=maybe,
+    active_checkpointed=maybe,
+    holds=st.lists(st.builds(hold, offsets), max_size=2).map(tuple),
+    age_seconds=st.sampled_from([0.0, 1.0, 60.0, 61.0, -1.0]),
+    age_seconds_max=st.just(60.0),
+)
+
+
+def may_remove_up_to(evidence: LogEvidence, offset: int) -> bool:
+    """The slow oracle: whether promise 1 allows all log up to ``offset`` to go, said without a minimum."""
+    if not evidence.enabled or evidence.history is None or evidence.last_backup is None:
+        return False
+    if evidence.last_backup_state not in (RunState.COMPLETE, RunState.STAMPED, RunState.REFUSED, RunState.ABORTED):
+        return False
+    if evidence.passive_state != "healthy" or evidence.age_seconds > 60 or evidence.age_seconds < 0:
+        return False
+    witnesses = [
+        evidence.archive_end,
+        evidence.passive_replayed,
+        evidence.passive_checkpointed,
+        evidence.active_checkpointed,
+        *(each.needs_from for each in evidence.holds),
+    ]
+    if evidence.oldest_held is None or evidence.oldest_held.history != evidence.history:
+        return False
+    for witness in witnesses:
+        if witness is None or witness.history != evidence.history or witness.offset < offset:
+            return False
+    return offset > evidence.oldest_held.offset
+
+
+@settings(max_examples=600, deadline=None)
+@given(evidences)
+def test_the_answer_equals_the_slow_oracle(evidence: LogEvidence) -> None:
+    allowed = [offset for offset in range(14) if may_remove_up_to(evidence, offset)]
+    answer = decide_truncation(evidence)
+    if allowed:
+        assert isinstance(answer, TruncateBefore), answer
+        assert answer.position == place(max(allowed))
+    else:
+        assert isinstance(answer, KeepLog), answer
+        assert answer.reasons
+
+
+@settings(max_examples=600, deadline=None)
+@given(evidences)
+def test_the_answer_is_never_past_any_witness(evidence: LogEvidence) -> None:
+    answer = decide_truncation(evidence)
+    if isinstance(answer, KeepLog):
+        return
+    assert evidence.archive_end is not None
+    assert answer.position <= evidence.archive_end
+    for hold_ in evidence.holds:
+        assert answer.position <= hold_.needs_from
+    for witness in (evidence.passive_replayed, evidence.passive_checkpointed, evidence.active_checkpointed):
+        assert witness is not None
+        assert answer.position <= witness
