@@ -1,0 +1,268 @@
+"""Finds what a restore needs: the best full, the log files after it in order, and where to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from backupd.decide.log_walk import Goal, Walk, walk_log
+from backupd.decide.reasons import Reason
+from backupd.errors import NotFound
+from backupd.model.position import Position
+from backupd.model.records import ArchivedBackup, StoredLog
+
+_NONE_UNFIT: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreWish:
+    """The state that a person wants back; at most one of the three is set, and none means the latest."""
+
+    at: datetime | None = None
+    position: Position | None = None
+    backup: str | None = None
+
+    @classmethod
+    def latest(cls) -> RestoreWish:
+        """Everything that the archive has."""
+        return cls()
+
+    @classmethod
+    def at_time(cls, at: datetime) -> RestoreWish:
+        """All commits up to and including ``at``, which must carry an offset."""
+        if at.tzinfo is None:
+            raise ValueError(f"a time without an offset names no moment: {at}")
+        return cls(at=at)
+
+    @classmethod
+    def to_position(cls, position: Position) -> RestoreWish:
+        """All commits that end at or before ``position``."""
+        return cls(position=position)
+
+    @classmethod
+    def of_backup(cls, backup_id: str) -> RestoreWish:
+        """The state at which that backup ends."""
+        return cls(backup=backup_id)
+
+    def __str__(self) -> str:
+        if self.at is not None:
+            return self.at.isoformat()
+        if self.position is not None:
+            return f"position {self.position}"
+        return f"backup {self.backup}" if self.backup else "the latest state"
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePath:
+    """What to fetch and replay, in order.
+
+    ``full`` holds the pages (it may be a copy); ``logs`` follow it without a gap.
+    Replay stops at the last commit not after ``until`` or ``at``, of which exactly
+    one is set.  ``end`` is where the last log file ends: the restore stops there or before.
+    ``backups`` are the ids that all this is named by, the full first.
+    """
+
+    full: ArchivedBackup
+    logs: tuple[StoredLog, ...]
+    end: Position
+    until: Position | None
+    at: datetime | None
+    backups: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryWindow:
+    """Any moment and any commit from here to there can be restored; ``full`` is the oldest full that serves it."""
+
+    history: str
+    from_time: datetime
+    to_time: datetime
+    from_position: Position
+    to_position: Position
+    full: str
+
+    def __str__(self) -> str:
+        return f"{_moment(self.from_time)} to {_moment(self.to_time)} ({self.from_position} to {self.to_position})"
+
+
+def _moment(at: datetime) -> str:
+    """To the microsecond only where there is one, so that a person can paste the end of a window back."""
+    return at.isoformat(sep="T", timespec="seconds" if at.microsecond == 0 else "microseconds")
+
+
+def find_restore_path(
+    wish: RestoreWish, backups: Sequence[ArchivedBackup], *, unfit: Mapping[str, str] = _NONE_UNFIT
+) -> RestorePath:
+    """The path with the newest full before the wished point, and the fewest log files.
+
+    A path stays inside one history and its log has no gap.  Any listed backup may
+    lend its log files, whether it is part of the full's own chain or not.
+
+    Args:
+        wish: the state wanted.
+        backups: every committed backup of the database.
+        unfit: ids whose pages are known to be damaged, with a sentence; they are not used as the full.
+
+    Raises:
+        NotFound: no path leads there; ``because`` names what can be restored.
+    """
+    if wish.at is not None:
+        path = _path_to_time(wish.at, backups, unfit)
+    elif wish.position is not None:
+        path = _path_to_position(wish.position, backups, unfit)
+    elif wish.backup is not None:
+        path = _path_to_backup(wish.backup, backups, unfit)
+    else:
+        path = _path_to_latest(backups, unfit)
+    if path is None:
+        raise _not_found(wish, recovery_windows(backups, unfit=unfit), backups)
+    return path
+
+
+def recovery_windows(
+    backups: Sequence[ArchivedBackup], *, unfit: Mapping[str, str] = _NONE_UNFIT
+) -> tuple[RecoveryWindow, ...]:
+    """What can be restored, oldest first; two windows have a hole between them or differ in history."""
+    windows: list[RecoveryWindow] = []
+    for history in {backup.record.log_end.history for backup in backups}:
+        windows.extend(_windows_of(history, backups, unfit))
+    return tuple(sorted(windows, key=lambda window: (window.to_time, window.to_position.offset)))
+
+
+def _windows_of(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> Iterator[RecoveryWindow]:
+    merged: RecoveryWindow | None = None
+    ends = [backup.record for backup in backups if backup.record.log_end.history == history]
+    for base in reversed(_bases(history, backups, unfit)):
+        start = base.record.log_end
+        reach = walk_log(start, Goal(None), backups).place
+        covered = max(record.covers_until for record in ends if start <= record.log_end <= reach)
+        if merged is not None and start <= merged.to_position:
+            first, to_time = merged.from_time, max(merged.to_time, covered)
+            to_position = max(merged.to_position, reach)
+            merged = RecoveryWindow(history, first, to_time, merged.from_position, to_position, merged.full)
+            continue
+        if merged is not None:
+            yield merged
+        merged = RecoveryWindow(history, base.record.covers_until, covered, start, reach, base.record.id)
+    if merged is not None:
+        yield merged
+
+
+def _bases(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> list[ArchivedBackup]:
+    """The fulls and copies of a history that can be a base, newest position first."""
+    bases = [
+        backup
+        for backup in backups
+        if backup.record.type.takes_pages and backup.record.log_end.history == history and backup.record.id not in unfit
+    ]
+    return sorted(bases, key=lambda base: (base.record.log_end.offset, base.record.id), reverse=True)
+
+
+def _path_to_position(
+    wanted: Position, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str], prefer: str | None = None
+) -> RestorePath | None:
+    bases = [base for base in _bases(wanted.history, backups, unfit) if base.record.log_end <= wanted]
+    bases.sort(key=lambda base: (base.record.log_end.offset, base.record.id == prefer), reverse=True)
+    for base in bases:
+        walk = walk_log(base.record.log_end, Goal(wanted), backups)
+        if walk.done:
+            return _build(base, walk, bases[0], unfit, backups)
+    return None
+
+
+def _path_to_backup(backup_id: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> RestorePath | None:
+    for backup in backups:
+        if backup.record.id == backup_id:
+            return _path_to_position(backup.record.log_end, backups, unfit, prefer=backup_id)
+    return None
+
+
+def _path_to_latest(backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> RestorePath | None:
+    newest_first = sorted(
+        (backup.record for backup in backups),
+        key=lambda record: (record.covers_until, record.log_end.offset, record.started_at, record.id),
+        reverse=True,
+    )
+    skipped: list[Reason] = []
+    for record in newest_first:
+        path = _path_to_position(record.log_end, backups, unfit)
+        if path is not None:
+            return replace(path, reasons=(*skipped, *path.reasons))
+        skipped.append(Reason("newer-unreachable", f"backup {record.id} is newer, but no full and log lead to its end"))
+    return None
+
+
+def _path_to_time(at: datetime, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> RestorePath | None:
+    for history in _histories_newest_first(backups):
+        bases = [base for base in _bases(history, backups, unfit) if base.record.covers_until <= at]
+        # Past this position there is no commit before ``at``: the record that ends there saw none.
+        ends = [
+            backup.record.log_end
+            for backup in backups
+            if backup.record.log_end.history == history and backup.record.covers_until >= at
+        ]
+        for base in bases:
+            start = base.record.log_end
+            goal = min((end for end in ends if end >= start), key=lambda end: end.offset, default=None)
+            walk = walk_log(start, Goal(goal, at), backups) if goal is not None else None
+            if walk is not None and walk.done:
+                return _build(base, walk, bases[0], unfit, backups)
+    return None
+
+
+def _histories_newest_first(backups: Sequence[ArchivedBackup]) -> list[str]:
+    """After a restore with a clock that went back two histories may cover one moment; the newer one is meant."""
+    newest: dict[str, datetime] = {}
+    for backup in backups:
+        history = backup.record.log_end.history
+        newest[history] = max(newest.get(history, backup.record.started_at), backup.record.started_at)
+    return sorted(newest, key=lambda history: (newest[history], history), reverse=True)
+
+
+def _build(
+    base: ArchivedBackup,
+    walk: Walk,
+    nearest: ArchivedBackup,
+    unfit: Mapping[str, str],
+    backups: Sequence[ArchivedBackup],
+) -> RestorePath:
+    record, goal = base.record, walk.goal
+    reasons = [
+        Reason("nearest-full", f"{record.type} {record.id} is the newest before the point; it ends at {record.log_end}")
+    ]
+    if base is not nearest:
+        sentence = f"the log has a gap after {nearest.record.id}, so the older {record.type} {record.id} is used"
+        reasons = [Reason("older-full", sentence)]
+    reasons.extend(
+        Reason("unfit-full", f"{backup.record.id} is not used: {unfit[backup.record.id]}")
+        for backup in backups
+        if backup.record.id in unfit
+        and backup.record.type.takes_pages
+        and backup.record.log_end.history == record.log_end.history
+        and record.log_end <= backup.record.log_end <= walk.place
+    )
+    if walk.logs:
+        first, last = walk.logs[0].log.number, walk.logs[-1].log.number
+        sentence = f"{len(walk.logs)} log files, {first} to {last}, named by {', '.join(walk.names)}"
+        reasons.append(Reason("log", sentence))
+    else:
+        reasons.append(Reason("no-log", f"no log is needed after the {record.type}"))
+    until = goal.position if goal.at is None else None
+    names = (record.id, *(name for name in dict.fromkeys(walk.names) if name != record.id))
+    return RestorePath(base, tuple(walk.logs), walk.place, until, goal.at, names, tuple(reasons))
+
+
+def _not_found(wish: RestoreWish, windows: Sequence[RecoveryWindow], backups: Sequence[ArchivedBackup]) -> NotFound:
+    facts = [str(window) for window in windows]
+    if not backups:
+        because, next_step = "the archive has no backup of this database", "backupctl backup DATABASE --type full"
+    elif wish.backup is not None and all(backup.record.id != wish.backup for backup in backups):
+        because, next_step = f"no backup has the id {wish.backup}", "backupctl list, and choose an id that it shows"
+    elif not windows:
+        because, next_step = "the archive has no full that can be used", "backupctl backup DATABASE --type full"
+    else:
+        because = f"what can be restored is {'; '.join(facts)}"
+        next_step = f"backupctl restore DATABASE --at {_moment(windows[-1].to_time)}"
+    return NotFound(f"nothing in the archive leads to {wish}", because=because, next_step=next_step, windows=facts)
