@@ -56,9 +56,7 @@ def error_from_message(message: Message) -> BackupdError:
     kind = getattr(errors, str(facts.get("kind")), NotHealthy)
     if not (isinstance(kind, type) and issubclass(kind, BackupdError)):
         kind = NotHealthy
-    return kind(
-        str(facts.get("problem")), because=str(facts.get("because")), next_step=str(facts.get("next_step"))
-    )
+    return kind(str(facts.get("problem")), because=str(facts.get("because")), next_step=str(facts.get("next_step")))
 
 
 class Connection:

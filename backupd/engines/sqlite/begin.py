@@ -1,0 +1,167 @@
+"""How capture begins: take the write lock, judge what was missed, take the first read mark (sqlite.md P0, P1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from backupd.engines.sqlite import wal
+from backupd.engines.sqlite.cutter import NO_DIGEST, Cursor, Cutter
+from backupd.engines.sqlite.logdir import LogDir
+from backupd.engines.sqlite.logfile import read_digest, read_header
+from backupd.engines.sqlite.marks import ReadMarks, Stand
+from backupd.engines.sqlite.pagemap import PageMap, load_map, roll_forward
+from backupd.engines.sqlite.pairfile import new_history
+from backupd.engines.sqlite.resume import FrameTrace, Resume, ResumeFacts, ResumeKind, judge_resume
+from backupd.engines.sqlite.source import ActiveFile
+from backupd.engines.sqlite.walindex import WalIndex
+from backupd.errors import BackupdError, NotHealthy
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the disk remembers of earlier captures: the end of the newest log, and the page map at that place."""
+
+    cursor: Cursor | None
+    map: PageMap | None
+
+
+def remember(logs: LogDir, history: str, map_path: Path) -> Remembered:
+    """Read the newest log's header, and roll the saved map forward to it.
+
+    The newest closed log *is* the state: there is no second file that a crash
+    could leave behind it (sqlite.md pitfall 26).
+    """
+    if not history:
+        return Remembered(None, None)
+    found = logs.history(history)
+    found.sweep_tmp()
+    newest = found.newest()
+    if newest is None:
+        return Remembered(None, None)
+    path = found.path_of(newest)
+    cursor = Cursor.after(read_header(path), read_digest(path))
+    try:
+        saved = load_map(map_path)
+        page_map = saved.map
+        if saved.history != history:
+            return Remembered(cursor, None)
+        for number in range(saved.number + 1, newest + 1):
+            log = found.path_of(number)
+            roll_forward(page_map, log, read_header(log))
+    except (BackupdError, OSError):
+        return Remembered(cursor, None)
+    if page_map.checksum != cursor.checksum or page_map.pages != cursor.pages:
+        return Remembered(cursor, None)
+    return Remembered(cursor, page_map)
+
+
+def _trace(source: ActiveFile, cursor: Cursor) -> tuple[FrameTrace | None, bool | None]:
+    """What lies at the last cut frame now, and whether the next frame continues it."""
+    if cursor.frame == 0:
+        return None, None
+    at = source.read_wal(wal.frame_offset(cursor.frame, cursor.page_bytes), wal.FRAME_HEADER_BYTES)
+    if len(at) < wal.FRAME_HEADER_BYTES:
+        return None, None
+    salts = (int.from_bytes(at[8:12], "big"), int.from_bytes(at[12:16], "big"))
+    trace = FrameTrace(salts, wal.stored_sums(at))
+    frame = source.read_wal(wal.frame_offset(cursor.frame + 1, cursor.page_bytes), wal.frame_bytes(cursor.page_bytes))
+    if len(frame) < wal.frame_bytes(cursor.page_bytes):
+        return trace, None
+    same_salts = wal.salts_count(frame, cursor.page_bytes, *cursor.salts) == 1
+    good, _ = wal.verify_frames(frame, cursor.page_bytes, cursor.sums, cursor.big_endian)
+    return trace, same_salts and good == 1
+
+
+def judge(
+    source: ActiveFile, remembered: Remembered, index: WalIndex, *, same_file: bool, new_history_because: str
+) -> Resume:
+    """Gather the facts (the write lock is held) and decide."""
+    cursor = remembered.cursor
+    trace, chains = _trace(source, cursor) if cursor else (None, None)
+    return judge_resume(
+        ResumeFacts(
+            has_log=cursor is not None,
+            has_map=remembered.map is not None,
+            same_file=same_file,
+            same_page_size=cursor is None or cursor.page_bytes == index.page_bytes,
+            new_history_because=new_history_because,
+            last_salts=cursor.salts if cursor else (0, 0),
+            last_frame=cursor.frame if cursor else 0,
+            last_sums=cursor.sums if cursor else (0, 0),
+            index_salts=(index.salt1, index.salt2),
+            index_max_frame=index.max_frame,
+            trace=trace,
+            next_chains=chains,
+        )
+    )
+
+
+def lock_patiently(source: ActiveFile, pulse: Callable[[], None], seconds: float = 60.0) -> None:
+    """Take the write lock, waiting for a long transaction of the application to end.
+
+    Raises:
+        NotHealthy: it did not end in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not source.lock_write(0.0):
+        if time.monotonic() > deadline:
+            raise NotHealthy(
+                f"cannot begin to capture {source.path}",
+                because=f"another program has held its write lock for over {seconds:g} s",
+                next_step="nothing to do if that transaction is meant; backupd tries again by itself",
+            )
+        pulse()
+
+
+def first_cursor(source: ActiveFile, index: WalIndex, epoch: int) -> Cursor:
+    """A cursor before the first log of a new history."""
+    return Cursor(
+        history=new_history(),
+        epoch=epoch,
+        number=0,
+        offset=0,
+        salts=(index.salt1, index.salt2),
+        frame=0,
+        sums=(0, 0),
+        big_endian=index.big_endian_sums,
+        digest=NO_DIGEST,
+        checksum=0,
+        pages=0,
+        page_bytes=source.page_bytes,
+    )
+
+
+def make_cutter(
+    source: ActiveFile,
+    logs: LogDir,
+    remembered: Remembered,
+    resume: Resume,
+    stand: Stand,
+    *,
+    epoch: int,
+    now_us: Callable[[], int],
+) -> Cutter:
+    """A cutter that stands where ``resume`` says; seeds and deltas are cut by the caller afterwards."""
+    index, old = stand.index, remembered.cursor
+    salts = (index.salt1, index.salt2)
+    empty = PageMap(source.page_bytes, np.empty(0, dtype=np.uint64))
+    page_map = remembered.map or empty
+    if old is None:
+        return Cutter(source, logs, first_cursor(source, index, epoch), empty, now_us)
+    fresh = resume.kind in (ResumeKind.NEW_HISTORY, ResumeKind.FULL_SEED)
+    if fresh:
+        cursor = first_cursor(source, index, epoch)
+        if resume.kind is ResumeKind.NEW_HISTORY:
+            cursor = replace(cursor, checksum=old.checksum, pages=old.pages)
+        cutter = Cutter(source, logs, cursor, page_map, now_us)
+        cutter.parent = (old.history, old.offset)
+        return cutter
+    cutter = Cutter(source, logs, old, page_map, now_us)
+    if resume.kind is ResumeKind.GO_ON_AFTER_RESTART:
+        cutter.enter_generation(salts)
+    return cutter

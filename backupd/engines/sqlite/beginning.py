@@ -1,0 +1,127 @@
+"""How a capture begins, begins again after a gap, and seeds the passive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from backupd.engines.sqlite import begin
+from backupd.engines.sqlite.control import ControlClient
+from backupd.engines.sqlite.layout import read_json
+from backupd.engines.sqlite.logfile import ClosedFile
+from backupd.engines.sqlite.marks import ReadMarks, Stand
+from backupd.engines.sqlite.pairfile import change_pair, load_pair
+from backupd.engines.sqlite.resume import ResumeKind
+from backupd.engines.sqlite.seal import Sealed
+from backupd.engines.sqlite.seed import seed_delta, seed_full
+from backupd.engines.sqlite.source import ActiveFile
+from backupd.errors import BackupdError
+
+if TYPE_CHECKING:
+    from backupd.engines.sqlite.capture import Capture
+
+LOG = logging.getLogger("capture")
+ADOPT_SECONDS = 3600.0
+
+
+def begin_capture(capture: Capture, because_gap: str = "") -> None:
+    """Open the file if need be, judge what was missed, and stand at the log again."""
+    pair = load_pair(capture.config.pair_path)
+    new_history_because = pair.new_history_because if pair else ""
+    earlier = read_json(capture.state_path) or {}
+    source = capture.source or ActiveFile(capture.config.db_path)
+    marks = capture.hands.marks if capture.source else ReadMarks(source)
+    history = capture.cutter.cursor.history if capture.cutter else str(earlier.get("history", ""))
+    remembered = begin.remember(capture.logs, history, capture.map_path)
+    same_file = earlier.get("identity") in (None, asdict(source.identity))
+    begin.lock_patiently(source, lambda: capture.pump(0.05))
+    try:
+        stand = marks.stand()
+        resume = begin.judge(
+            source, remembered, stand.index, same_file=same_file, new_history_because=new_history_because
+        )
+        epoch = pair.epoch if pair else 1
+        cutter = begin.make_cutter(source, capture.logs, remembered, resume, stand, epoch=epoch, now_us=capture.now_us)
+        capture.take_over(source, marks, cutter)
+        if resume.kind in (ResumeKind.GO_ON, ResumeKind.GO_ON_AFTER_RESTART) and stand.on_slot_zero:
+            capture.ship()  # on slot 0 the tail may be overwritten as soon as writers go on
+    finally:
+        source.unlock_write()
+    LOG.info(
+        "begin database=%s how=%r because=%r %s",
+        capture.config.database,
+        resume.kind.value,
+        resume.because,
+        because_gap,
+    )
+    if resume.kind is ResumeKind.FULL_SEED:
+        _seed_full(capture, stand)
+    elif resume.kind in (ResumeKind.DELTA, ResumeKind.NEW_HISTORY):
+        capture.state = "seeding"
+        capture.closed(seed_delta(cutter, stand, capture.pulse))
+    _settle(capture, stand)
+    if new_history_because:
+        capture.save_map()
+        change_pair(capture.config.pair_path, new_history_because="")
+
+
+def _settle(capture: Capture, stand: Stand) -> None:
+    """All is shipped up to the stand: say so, and whether the log may be restarted."""
+    cursor = capture.hands.cutter.cursor
+    capture.sealed = None
+    if stand.on_slot_zero:
+        capture.sealed = Sealed(cursor.salts, cursor.frame, full=True)
+        capture.checkpointed = (cursor.history, cursor.offset)
+    capture.state, capture.because = "healthy", ""
+    capture.write_state()
+
+
+def seed_again(capture: Capture, because: str) -> None:
+    """A full seed inside the current history: everything shipped up to a new stand, then the file as of it."""
+    source, marks = capture.hands.source, capture.hands.marks
+    LOG.info("seed database=%s because=%r", capture.config.database, because)
+    capture.ship()
+    begin.lock_patiently(source, lambda: None)
+    try:
+        capture.ship()
+        stand = marks.stand()
+    finally:
+        source.unlock_write()
+    _seed_full(capture, stand)
+    _settle(capture, stand)
+    pair = load_pair(capture.config.pair_path)
+    if pair is not None and pair.seed_because:
+        change_pair(capture.config.pair_path, seed_because="")
+
+
+def _seed_full(capture: Capture, stand: Stand) -> None:
+    capture.state = "seeding"
+    capture.write_state()
+    closed = seed_full(capture.hands.cutter, stand, capture.config.seed_path, capture.pulse)
+    capture.save_map()
+    capture.closed(closed)
+    capture.adopting = True
+    threading.Thread(target=_adopt, args=(capture, closed), daemon=True).start()
+
+
+def _adopt(capture: Capture, closed: ClosedFile) -> None:
+    """Tell the passive to take the seed; if it cannot now, it asks for another when it is up.
+
+    In a thread of its own, because the passive reads the whole seed first and the
+    log must be captured meanwhile.
+    """
+    try:
+        with ControlClient(capture.config.replay_socket, who="the replay process") as client:
+            client.call(
+                "adopt_seed",
+                seed_path=str(capture.config.seed_path),
+                log_path=str(closed.path),
+                timeout_seconds=ADOPT_SECONDS,
+            )
+        capture.acks.acknowledge(closed.header.history, closed.header.number)
+    except BackupdError as error:
+        LOG.warning("seed not adopted yet: %s", error)
+    finally:
+        capture.adopting = False

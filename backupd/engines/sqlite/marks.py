@@ -1,0 +1,102 @@
+"""Hand-over-hand read marks: there is no moment at which SQLite may throw away a frame that was not acknowledged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backupd.engines.sqlite.source import ActiveFile
+from backupd.engines.sqlite.walindex import WalIndex
+from backupd.errors import NotHealthy
+
+Salts = tuple[int, int]
+_TRIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A read mark taken while nobody could write: the database as of frame ``index.max_frame``.
+
+    ``on_slot_zero``: the log was wholly back-filled, so the main file *is* that
+    state and stays frozen while the mark is held; the log itself may be
+    restarted once (sqlite wal.c walTryBeginRead; sqlite.md facts 3 and 7).
+    """
+
+    index: WalIndex
+    on_slot_zero: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    reader: int
+    salts: Salts
+    upper_frame: int
+
+
+class ReadMarks:
+    """Reader 0 and reader 1 take turns: the next begins before the other ends."""
+
+    def __init__(self, source: ActiveFile) -> None:
+        self._source = source
+        self._held: _Mark | None = None
+        self._next: _Mark | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether a read mark is held now."""
+        return self._held is not None
+
+    def stand(self) -> Stand:
+        """Take the first mark; the caller holds the write lock, so the log cannot grow meanwhile.
+
+        Raises:
+            NotHealthy: the back-fill count never stands still long enough to know the slot.
+        """
+        self.release_all()
+        for _ in range(_TRIES):
+            before = self._source.index()
+            self._source.begin_read(0)
+            after = self._source.index()
+            full_before = before.backfilled == before.max_frame
+            if full_before == (after.backfilled == after.max_frame):
+                self._held = _Mark(0, (after.salt1, after.salt2), after.max_frame)
+                return Stand(after, on_slot_zero=full_before)
+            self._source.end_read(0)
+        raise NotHealthy(
+            f"cannot hold the log of {self._source.path}",
+            because="other programs checkpoint it without a pause",
+            next_step="try again; if it stays so, lower the checkpoint rate of the application",
+        )
+
+    def advance(self, index: WalIndex, acknowledged: tuple[Salts, int]) -> None:
+        """Move the marks on as far as ``acknowledged`` (salts, frame) allows.
+
+        The next mark begins at the newest commit; the held one ends only when the
+        next one's frames are acknowledged.  The next is never on slot 0, because
+        the held one keeps the back-fill below the newest frame (sqlite.md P4).
+        """
+        if self._held is None:
+            return
+        salts = (index.salt1, index.salt2)
+        if self._next is None:
+            moved = salts != self._held.salts or index.max_frame > self._held.upper_frame
+            if moved and index.max_frame > 0:
+                self._begin_next(1 - self._held.reader)
+        if self._next is not None and _covers(acknowledged, self._next):
+            self._source.end_read(self._held.reader)
+            self._held, self._next = self._next, None
+
+    def _begin_next(self, reader: int) -> None:
+        self._source.begin_read(reader)
+        index = self._source.index()  # read after the begin: an upper bound of what the mark sees
+        self._next = _Mark(reader, (index.salt1, index.salt2), index.max_frame)
+
+    def release_all(self) -> None:
+        """End both marks; only under the write lock, or when a gap is accepted."""
+        for reader in (0, 1):
+            self._source.end_read(reader)
+        self._held = self._next = None
+
+
+def _covers(acknowledged: tuple[Salts, int], mark: _Mark) -> bool:
+    salts, frame = acknowledged
+    return salts == mark.salts and frame >= mark.upper_frame
