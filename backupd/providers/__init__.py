@@ -1,0 +1,1 @@
+"""Cameras: each catches the files of a frozen copy at one moment."""

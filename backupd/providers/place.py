@@ -1,0 +1,155 @@
+"""Where snapshots lie below a copy's directory, and how they come and go without leaving anything behind.
+
+``<directory>/.backupd-snapshot/<label>.<provider>/`` (0700) is on the copy's own
+filesystem, so that blocks can be shared; the name tells what a crash has left
+and who knows how to remove it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from backupd.errors import NotHealthy
+from backupd.ports import Snapshot
+from backupd.steps import step
+
+PLACE = ".backupd-snapshot"
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def snapshot_path(directory: Path, label: str, provider: str) -> Path:
+    """Where ``provider`` keeps the snapshot ``label`` of ``directory``.
+
+    Raises:
+        ValueError: the label is not of ``[A-Za-z0-9._-]``; the caller has a bug.
+    """
+    if not _LABEL.fullmatch(label):
+        raise ValueError(f"not a label: {label!r}")
+    return directory / PLACE / f"{label}.{provider}"
+
+
+def checked_names(names: Sequence[str]) -> list[PurePosixPath]:
+    """``names`` as paths that stay below the directory.
+
+    Raises:
+        ValueError: a name is empty, absolute or climbs out; the caller has a bug.
+    """
+    paths = [PurePosixPath(name) for name in names]
+    for path in paths:
+        if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0] == PLACE:
+            raise ValueError(f"not a file of the copy: {str(path)!r}")
+    return paths
+
+
+def trial_label() -> str:
+    """A label that no run uses, for trying whether a provider works."""
+    return f"try-{secrets.token_hex(4)}"
+
+
+def remove_tree(snapshot: Path) -> None:
+    """Remove a snapshot of ordinary files; it may be gone already. Raises OSError."""
+    step("providers.remove")
+    with suppress(FileNotFoundError):
+        shutil.rmtree(snapshot)
+    remove_parent(snapshot)
+
+
+def remove_parent(snapshot: Path) -> None:
+    """Remove the place when nothing else lies in it. Raises OSError."""
+    try:
+        snapshot.parent.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
+            raise
+
+
+def found_snapshots(directory: Path, provider: str) -> list[Snapshot]:
+    """What lies in the place under ``provider``'s name, by label. Raises OSError."""
+    step("providers.look")
+    try:
+        entries = sorted(os.listdir(directory / PLACE))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    suffix = f".{provider}"
+    return [
+        Snapshot(provider, entry.removesuffix(suffix), directory / PLACE / entry, directory)
+        for entry in entries
+        if entry.endswith(suffix) and _LABEL.fullmatch(entry.removesuffix(suffix))
+    ]
+
+
+def own_path(snapshot: Snapshot, provider: str) -> Path:
+    """The snapshot's directory, proven to be one that ``provider`` made: nothing else may ever be removed.
+
+    Raises:
+        ValueError: it is another provider's, or lies elsewhere; the caller has a bug.
+    """
+    path = snapshot_path(snapshot.source, snapshot.label, provider)
+    if snapshot.provider != provider or snapshot.directory != path:
+        raise ValueError(f"not a snapshot of {provider}: {snapshot.directory}")
+    return path
+
+
+@contextmanager
+def building(path: Path, make: Callable[[Path], None], remove: Callable[[Path], None]) -> Iterator[None]:
+    """``make`` the snapshot's ``path``, and ``remove`` it again when the block raises. Raises OSError.
+
+    What was there before ``make`` is never removed.  What went wrong in the
+    block matters more than a removal that fails too.
+    """
+    step("providers.make-place")
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        make(path)
+    except BaseException:
+        with suppress(OSError):
+            remove_parent(path)
+        raise
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            remove(path)
+        raise
+
+
+def make_directory(path: Path) -> None:
+    """A directory that is closed to other users. Raises OSError."""
+    path.mkdir(mode=0o700)
+
+
+@contextmanager
+def told(problem: str, directory: Path) -> Iterator[None]:
+    """Turn an OSError inside into ``NotHealthy`` with the fact and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise NotHealthy(problem, because=reason_of(error), next_step=_remedy(error, directory)) from error
+
+
+def reason_of(error: OSError) -> str:
+    """The fact in an OSError, with the file that it is about."""
+    fact = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror or str(error)
+    return f"{fact}: {error.filename}" if error.filename else fact
+
+
+def _remedy(error: OSError, directory: Path) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"free some space on the disk of {directory} (df -h {directory}), then run the backup again"
+        case errno.EACCES | errno.EPERM:
+            return f"run as the owner of {directory}, or as root"
+        case errno.EROFS:
+            return f"mount the filesystem of {directory} writable: mount -o remount,rw"
+        case errno.EEXIST:
+            return "backupctl recover removes what an earlier run has left"
+        case _:
+            return f"look at {directory} and at the kernel's log (dmesg), then run the backup again"

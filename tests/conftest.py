@@ -1,0 +1,31 @@
+"""What tests of several rooms share: real filesystems, and no fault left armed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backupd import steps
+from tests.loop_mounts import loop_mount
+
+
+@pytest.fixture(scope="session")
+def btrfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The top of a btrfs filesystem of 256 MiB."""
+    with loop_mount(tmp_path_factory.mktemp("loop"), "btrfs", size_bytes=256 << 20) as mounted:
+        yield mounted
+
+
+@pytest.fixture(scope="session")
+def xfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The top of an XFS filesystem of 512 MiB that can share blocks."""
+    with loop_mount(tmp_path_factory.mktemp("loop"), "xfs", size_bytes=512 << 20, make=["-m", "reflink=1"]) as mounted:
+        yield mounted
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_left() -> Iterator[None]:
+    yield
+    steps.disarm()

@@ -1,0 +1,210 @@
+"""What every snapshot provider promises; each provider's tests inherit this suite."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backupd import steps
+from backupd.errors import InjectedFault, NotHealthy
+from backupd.ports import ProviderFeature, Snapshot, SnapshotProvider
+
+PAGES = os.urandom(300_000)
+
+
+def listing(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+class ProviderContract:
+    """Needs the fixtures ``provider`` and ``directory`` (an empty directory that suits it)."""
+
+    @pytest.fixture
+    def copy(self, directory: Path) -> Path:
+        (directory / "app.db").write_bytes(PAGES)
+        (directory / "sub").mkdir()
+        (directory / "sub" / "more.db").write_bytes(PAGES[::-1])
+        (directory / "other").write_bytes(b"not asked for")
+        return directory
+
+    def test_it_suits_and_leaves_nothing(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        answer = provider.suits(copy)
+        assert answer.suits, answer.because
+        assert answer.because
+        assert listing(copy) == before
+
+    def test_a_directory_that_is_not_there_does_not_suit(self, provider: SnapshotProvider, copy: Path) -> None:
+        answer = provider.suits(copy / "nowhere")
+        assert not answer.suits
+        assert answer.because
+
+    def test_the_snapshot_keeps_the_moment(self, provider: SnapshotProvider, copy: Path) -> None:
+        snapshot = provider.take(copy, ["app.db", "sub/more.db"], "L1")
+        with (copy / "app.db").open("r+b") as file:
+            file.seek(4096)
+            file.write(b"replay goes on" * 1000)
+        (copy / "sub" / "more.db").unlink()
+        assert (snapshot.directory / "app.db").read_bytes() == PAGES
+        assert (snapshot.directory / "sub" / "more.db").read_bytes() == PAGES[::-1]
+        assert (snapshot.provider, snapshot.label, snapshot.source) == (provider.name, "L1", copy)
+        provider.discard(snapshot)
+
+    def test_an_empty_file_and_a_file_of_holes(self, provider: SnapshotProvider, copy: Path) -> None:
+        (copy / "empty").write_bytes(b"")
+        with (copy / "holes").open("wb") as file:
+            file.seek(1 << 20)
+            file.write(b"middle")
+            file.truncate(8 << 20)
+        snapshot = provider.take(copy, ["empty", "holes"], "L1")
+        assert (snapshot.directory / "empty").read_bytes() == b""
+        assert (snapshot.directory / "holes").read_bytes() == (copy / "holes").read_bytes()
+        assert (snapshot.directory / "holes").stat().st_blocks * 512 < 1 << 20
+        provider.discard(snapshot)
+
+    def test_no_other_user_may_read_it(self, provider: SnapshotProvider, copy: Path) -> None:
+        (copy / "app.db").chmod(0o644)
+        snapshot = provider.take(copy, ["app.db"], "L1")
+        assert snapshot.directory.parent.stat().st_mode & 0o777 == 0o700
+        if ProviderFeature.READ_ONLY not in provider.features:
+            assert snapshot.directory.stat().st_mode & 0o777 == 0o700
+            assert (snapshot.directory / "app.db").stat().st_mode & 0o777 == 0o600
+        provider.discard(snapshot)
+
+    def test_read_only_means_it(self, provider: SnapshotProvider, copy: Path) -> None:
+        if ProviderFeature.READ_ONLY not in provider.features:
+            pytest.skip(f"{provider.name} does not promise it")
+        snapshot = provider.take(copy, ["app.db"], "L1")
+        with pytest.raises(OSError, match="Read-only"):
+            (snapshot.directory / "app.db").open("r+b")
+        provider.discard(snapshot)
+
+    def test_sharing_blocks_means_it(self, provider: SnapshotProvider, copy: Path) -> None:
+        if ProviderFeature.SHARES_BLOCKS not in provider.features:
+            pytest.skip(f"{provider.name} does not promise it")
+        size_bytes = 40 << 20
+        (copy / "big").write_bytes(os.urandom(1 << 20) * (size_bytes >> 20))
+        os.sync()
+        free_before = os.statvfs(copy).f_bfree * os.statvfs(copy).f_frsize
+        snapshot = provider.take(copy, ["big"], "L1")
+        os.sync()
+        free_after = os.statvfs(copy).f_bfree * os.statvfs(copy).f_frsize
+        provider.discard(snapshot)
+        assert free_before - free_after < size_bytes // 4
+
+    def test_discard_leaves_nothing_and_may_be_repeated(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        snapshot = provider.take(copy, ["app.db"], "L1")
+        provider.discard(snapshot)
+        assert listing(copy) == before
+        provider.discard(snapshot)
+
+    def test_discard_removes_nothing_else(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        for wrong in (
+            Snapshot(provider.name, "L1", copy / "sub", copy),
+            Snapshot("another", "L1", copy / ".backupd-snapshot" / "L1.another", copy),
+        ):
+            with pytest.raises(ValueError, match="not a snapshot"):
+                provider.discard(wrong)
+        assert listing(copy) == before
+
+    def test_a_missing_file_is_told_and_nothing_is_left(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        with pytest.raises(NotHealthy) as caught:
+            provider.take(copy, ["app.db", "gone.db"], "L1")
+        assert "gone.db" in str(caught.value)
+        assert len(caught.value.lines()) == 3
+        assert listing(copy) == before
+
+    def test_a_taken_label_is_not_overwritten(self, provider: SnapshotProvider, copy: Path) -> None:
+        first = provider.take(copy, ["app.db"], "L1")
+        (copy / "app.db").write_bytes(b"later")
+        with pytest.raises(NotHealthy):
+            provider.take(copy, ["app.db"], "L1")
+        assert (first.directory / "app.db").read_bytes() == PAGES
+        provider.discard(first)
+
+    @pytest.mark.parametrize("name", ["/etc/passwd", "../app.db", "", "sub/../../x", ".backupd-snapshot/x"])
+    def test_a_name_that_climbs_out_is_a_bug(self, provider: SnapshotProvider, copy: Path, name: str) -> None:
+        with pytest.raises(ValueError, match="not a file of the copy"):
+            provider.take(copy, [name], "L1")
+
+    @pytest.mark.parametrize("label", ["", "../L", ".hidden", "a/b"])
+    def test_a_label_that_climbs_out_is_a_bug(self, provider: SnapshotProvider, copy: Path, label: str) -> None:
+        with pytest.raises(ValueError, match="not a label"):
+            provider.take(copy, ["app.db"], label)
+
+    def test_two_snapshots_stand_side_by_side(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        first, second = (provider.take(copy, ["app.db"], label) for label in ("L1", "L2"))
+        assert provider.leftovers(copy) == [first, second]
+        provider.discard(first)
+        assert (second.directory / "app.db").read_bytes() == PAGES
+        provider.discard(second)
+        assert listing(copy) == before
+
+    def test_leftovers_of_other_providers_are_theirs(self, provider: SnapshotProvider, copy: Path) -> None:
+        (copy / ".backupd-snapshot" / "L1.another").mkdir(parents=True)
+        assert provider.leftovers(copy) == []
+
+    def test_no_leftovers_where_nothing_was(self, provider: SnapshotProvider, copy: Path) -> None:
+        assert provider.leftovers(copy) == []
+        assert provider.leftovers(copy / "nowhere") == []
+
+    def test_failing_at_every_step_leaves_nothing(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        number = 0
+        while True:
+            number += 1
+            steps.arm("fail", number, "providers.")
+            try:
+                provider.discard(provider.take(copy, ["app.db", "sub/more.db"], f"L{number}"))
+            except InjectedFault:
+                steps.disarm()
+                for left in provider.leftovers(copy):
+                    provider.discard(left)
+                assert listing(copy) == before, f"step {number}"
+                continue
+            assert steps.disarm() < number
+            break
+        assert number > 3
+
+    def test_dying_at_every_step_is_cleaned_up_by_the_next_start(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+
+        def walk() -> None:
+            assert provider.suits(copy).suits
+            provider.discard(provider.take(copy, ["app.db", "sub/more.db"], "L1"))
+
+        number, died = 0, True
+        while died:
+            number += 1
+            died = dies_at(number, walk)
+            for left in provider.leftovers(copy):
+                provider.discard(left)
+            remains = [name for name in listing(copy) if name not in before]
+            assert remains in ([], [".backupd-snapshot"]), f"step {number}"
+        assert number > 5
+
+
+def dies_at(number: int, walk: Callable[[], None]) -> bool:
+    """Whether a forked child that dies at step ``number`` of ``walk`` did die (and did not come to the end)."""
+    child = os.fork()
+    if child == 0:
+        try:
+            steps.arm("die", number, "providers.")
+            walk()
+        except BaseException:  # noqa: BLE001 - a child of a test must never run the test's own end
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.waitstatus_to_exitcode(status) == 0
+    return False
