@@ -1,0 +1,235 @@
+"""The tables of a policy file: every field with its unit, its default and what it is for."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from backupd.model.rules import parse_calendar
+from backupd.policy.units import Bytes, Seconds
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def _name(value: str) -> str:
+    if NAME.fullmatch(value) is None:
+        raise ValueError(f"{value!r} is not a name; names are of a-z, 0-9 and '-', at most 63, no '-' at the ends")
+    return value
+
+
+def _calendar_words(value: str) -> str:
+    parse_calendar(value)
+    return value
+
+
+def _absolute_path(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError(f"{value!r} is not an absolute path")
+    return posixpath.normpath(value)
+
+
+def _timezone(value: str) -> str:
+    try:
+        if value != "UTC":
+            ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{value!r} is not a time zone that this system knows; write it like Europe/Berlin") from None
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
+CalendarWords = Annotated[str, AfterValidator(_calendar_words)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+
+
+class Section(BaseModel):
+    """A table of the file: no unknown keys, no change after reading, no guessing of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class CopyPlace(Section):
+    """Where one of the two copies lives."""
+
+    path: AbsolutePath = Field(description="The database file of this copy, absolute.")
+    node: str | None = Field(default=None, description="The host that the copy lives on; empty: this one.")
+
+
+class SqliteOptions(Section):
+    """The replication core of the SQLite engine."""
+
+    first_active: str | None = Field(
+        default=None,
+        description="Which copy is the active when the pair is set up; roles are discovered afterwards.",
+    )
+    log_file_bytes_max: Bytes = Field(
+        default=4 * 2**20, ge=64 * 2**10, le=2**30, description="A log file is closed when it is this big (size)."
+    )
+    log_file_seconds_max: Seconds = Field(
+        default=2.0, gt=0, le=3600, description="A log file with changes is closed after this long (duration)."
+    )
+    seal_wal_bytes: Bytes = Field(
+        default=8 * 2**20,
+        ge=64 * 2**10,
+        le=2**34,
+        description="The active's WAL is sealed and checkpointed when it is this big (size).",
+    )
+
+
+class ScheduleOptions(Section):
+    """When backups run, in calendar words: 'sun 02:00', 'mon..sat 02:00', 'daily 02:00,14:00', 'mon,wed 03:30'."""
+
+    timezone: Timezone = Field(
+        default="UTC", description="Whose wall clock the calendar words mean, like Europe/Berlin."
+    )
+    full: CalendarWords | None = Field(default=None, description="When a full is due; none without it.")
+    incremental: CalendarWords | None = Field(
+        default=None, description="When an incremental is due; a full due then wins."
+    )
+    differential: CalendarWords | None = Field(
+        default=None, description="When a differential is due; a full due then wins."
+    )
+    jitter_seconds_max: int = Field(
+        default=0,
+        ge=0,
+        le=43200,
+        description="Spread this database's start over so many seconds, always alike (seconds).",
+    )
+
+
+class SourceOptions(Section):
+    """Which copy a backup is taken from."""
+
+    rule: Literal["passive-only", "prefer-passive"] = Field(
+        default="passive-only", description="Whether the active may stand in when the passive cannot be used."
+    )
+    lag_logs_max: int | None = Field(
+        default=None, ge=0, description="How many log files the passive may be behind (count); empty: any number."
+    )
+    lag_seconds_max: Seconds | None = Field(
+        default=None, ge=0, description="How far the passive may be behind in time (duration); empty: any."
+    )
+    wait_seconds_max: Seconds = Field(
+        default=300.0, ge=0, le=86400, description="How long a run waits for the passive to become fit (duration)."
+    )
+
+
+class FreezeOptions(Section):
+    """How long replay may stand still for a snapshot."""
+
+    seconds_max: Seconds = Field(
+        default=20.0, gt=0, le=300, description="A freeze ends by itself after this (duration)."
+    )
+    attempts_max: int = Field(
+        default=3, ge=1, le=10, description="How often a run tries a freeze that did not hold (count)."
+    )
+    retry_after_seconds: Seconds = Field(
+        default=600.0, ge=0, le=86400, description="How long to wait before the next try (duration)."
+    )
+
+
+class PrepareOptions(Section):
+    """What happens before a freeze."""
+
+    timeout_seconds: Seconds = Field(
+        default=120.0,
+        gt=0,
+        le=86400,
+        description="How long the passive may take to replay what the active closed (duration).",
+    )
+    checkpoint: bool = Field(default=True, description="Whether the active is checkpointed before a full.")
+
+
+class StampOptions(Section):
+    """How the stamp of a backup travels."""
+
+    timeout_seconds: Seconds = Field(
+        default=30.0, gt=0, le=3600, description="How long a run waits to see its stamp on the passive (duration)."
+    )
+
+
+class BackupOptions(Section):
+    """How a backup is taken."""
+
+    raise_to_full: bool = Field(
+        default=True, description="Whether an increment with nothing to build on becomes a full; if not, it is refused."
+    )
+    provider: Literal["auto", "btrfs", "reflink", "copy"] = Field(
+        default="auto", description="What takes the snapshot; auto: the best that the filesystem can do."
+    )
+
+
+class CheckOptions(Section):
+    """What is checked beyond the page map, which always is."""
+
+    integrity: Literal["none", "quick", "full"] = Field(
+        default="none", description="The engine's own check of the snapshot (SQLite: quick_check, integrity_check)."
+    )
+
+
+class ArchiveOptions(Section):
+    """How bytes are stored."""
+
+    compression_level: int = Field(default=3, ge=1, le=19, description="The zstd level (1 fast to 19 small).")
+    threads: int = Field(default=2, ge=1, le=64, description="How many threads compress (count).")
+    super_block_bytes: Bytes = Field(
+        default=2**20, ge=2**16, le=2**26, description="How many bytes of pages are compressed as one piece (size)."
+    )
+    segment_bytes: Bytes = Field(
+        default=32 * 2**20, ge=2**20, le=2**30, description="How many plain bytes one archive object holds (size)."
+    )
+
+
+class RetentionOptions(Section):
+    """How long backups stay; a backup stays when any of these wants it."""
+
+    keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36500,
+        description="Every point in time of the last so many days stays restorable (days).",
+    )
+    keep_fulls_min: int = Field(
+        default=0, ge=0, description="So many of the newest fulls stay with all that builds on them."
+    )
+    keep_weekly_fulls: int = Field(
+        default=0, ge=0, description="The newest full of each of so many weeks stays (count)."
+    )
+    keep_monthly_fulls: int = Field(
+        default=0, ge=0, description="The newest full of each of so many months stays (count)."
+    )
+    keep_yearly_fulls: int = Field(
+        default=0, ge=0, description="The newest full of each of so many years stays (count)."
+    )
+
+
+class TruncationOptions(Section):
+    """Whether and when log leaves the copies."""
+
+    enabled: bool = Field(default=True, description="Whether log that the archive holds is removed from the copies.")
+    held_log_bytes_warn: Bytes = Field(
+        default=2**30, ge=0, description="An alarm names the blocker when a copy holds this much log (size)."
+    )
+    evidence_age_seconds_max: Seconds = Field(
+        default=60.0, gt=0, le=3600, description="How old the copies' answers may be when log is removed (duration)."
+    )
+
+
+class RestoreOptions(Section):
+    """What is run around a restore to the active."""
+
+    stop_command: list[str] = Field(
+        default_factory=list,
+        description="A program and its arguments that make the application let go of the database.",
+    )
+    start_command: list[str] = Field(
+        default_factory=list, description="A program and its arguments that start the application again."
+    )
+    command_seconds_max: Seconds = Field(
+        default=60.0, gt=0, le=3600, description="How long each of the two may take (duration)."
+    )

@@ -1,0 +1,40 @@
+"""Every policy that we show works as it stands; every invalid one is refused with its own sentence."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from backupd.errors import ConfigInvalid
+from backupd.policy.load import load_policy
+
+ROOT = Path(__file__).parents[2]
+SHOWN = sorted((ROOT / "policies").glob("*.toml"))
+INVALID = sorted((ROOT / "tests" / "policies_invalid").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.stem)
+def test_a_shown_policy_works_as_it_stands(path: Path) -> None:
+    loaded = load_policy(path)
+    assert loaded.policy.schedule_rules().full is not None
+    assert not loaded.policy.retention_rules().is_empty
+    # The only thing odd about an example is that it is named after its idea.
+    assert all("would be easier to find" in warning for warning in loaded.warnings)
+
+
+def test_the_default_is_weekly_full_and_daily_incremental() -> None:
+    content = tomllib.loads((ROOT / "policies" / "weekly-full-daily-incremental.toml").read_text())
+    assert content["schedule"] == {"timezone": "UTC", "full": "sun 02:00", "incremental": "mon..sat 02:00"}
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_an_invalid_policy_is_refused_with_its_sentence(path: Path) -> None:
+    first, _, _ = path.read_text().partition("\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load_policy(path)
+    because = caught.value.because.replace(f"{path.parent}/", "")
+    assert because == first.removeprefix("# expect: ")
+    assert caught.value.exit_status == 3
+    assert caught.value.next_step == f"edit {path}, then backupctl policy check {path}"
