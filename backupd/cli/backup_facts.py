@@ -1,0 +1,102 @@
+"""How a backup is shown: as a row of the list, and whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backupd.cli import human, output
+from backupd.cli.output import Cell
+
+Row = Mapping[str, Any]
+
+
+def table_of(rows: Sequence[Row], *, with_database: bool) -> output.Table:
+    """One line a backup, the newest last, narrow enough for 80 columns."""
+    heads = ["BACKUP", "TYPE", "STATE", "FINISHED (LOCAL)", ">STORED", "LOG"]
+    table = output.Table((["DATABASE"] if with_database else []) + heads)
+    for row in rows:
+        cells: list[Cell | str] = [str(row["database"])] if with_database else []
+        truncation = row.get("truncation") or {}
+        cells += [
+            str(row["id"]),
+            str(row["type"]),
+            output.state(str(row["state"])),
+            human.short_time(row.get("finished_at")),
+            human.size(row.get("stored_bytes")),
+            output.state(str(truncation.get("state", "none")).replace("none", "-")),
+        ]
+        table.add(*cells)
+    return table
+
+
+def print_backup(row: Row, *, title: str = "") -> None:
+    """Everything about one backup that a person asks for."""
+    head = title or f"{row.get('type')} backup of {row.get('database')}"
+    named = ("  ", str(row["id"]), "  ", output.state(str(row.get("state")))) if row.get("id") else ()
+    output.print_line((Cell(head, output.STRONG), *named))
+    output.print_facts(_facts(row), indent=2)
+    notes = list(row.get("notes") or ())
+    if notes:
+        output.print_line(Cell("  notes", output.DIM))
+        output.print_sentences(notes, indent=4)
+
+
+def _facts(row: Row) -> list[tuple[str, Cell | str]]:
+    pages = row.get("checked_pages")
+    read = row.get("read_bytes")
+    return [
+        ("source", _source(row)),
+        ("started", human.clock_time(row["started_at"]) if row.get("started_at") else ""),
+        ("finished", _finished(row)),
+        ("frozen", human.duration(row["frozen_seconds"]) if row.get("frozen_seconds") is not None else ""),
+        ("read", f"{human.size(read)}{f', {pages:,} pages checked' if pages else ''}" if read is not None else ""),
+        ("stored", human.size(row["stored_bytes"]) if row.get("stored_bytes") is not None else ""),
+        ("log", _log(row)),
+        ("builds on", str(row.get("parent") or "")),
+        ("policy", str(row.get("policy_commit") or "")),
+        *truncation_facts(row.get("truncation")),
+    ]
+
+
+def _source(row: Row) -> str:
+    if not row.get("source_copy"):
+        return ""
+    provider = row.get("provider")
+    return f"copy {row['source_copy']} ({row.get('source_role')})" + (f", snapshot by {provider}" if provider else "")
+
+
+def _finished(row: Row) -> str:
+    if not row.get("finished_at"):
+        return ""
+    text = human.clock_time(row["finished_at"])
+    started, finished = human.as_time(row.get("started_at")), human.as_time(row["finished_at"])
+    if started and finished:
+        text += f", after {human.duration((finished - started).total_seconds())}"
+    return text
+
+
+def _log(row: Row) -> str:
+    start, end = row.get("log_start"), row.get("log_end")
+    if not end:
+        return f"from {start}" if start else ""
+    return f"stands at {end}" if start in (None, end) else f"{start} -> {end}"
+
+
+def truncation_facts(truncation: Row | None) -> list[tuple[str, Cell | str]]:
+    """What became of the log on the copies: removed up to where, or kept and why."""
+    if not truncation or truncation.get("state") in (None, "none"):
+        return []
+    word = str(truncation["state"])
+    text = word + (f", log before {truncation['before']} is gone" if truncation.get("before") else "")
+    facts: list[tuple[str, Cell | str]] = [("truncation", Cell(text, output.STATE_STYLES.get(word, "")))]
+    facts += [("  because", reason) for reason in reasons_of(truncation.get("blocked_by"))]
+    return facts
+
+
+def reasons_of(reasons: Any) -> list[str]:
+    """Sentences, whether they came as text or as ``{"code", "because"}``."""
+    return [
+        str(reason.get("because") or reason.get("code")) if isinstance(reason, Mapping) else str(reason)
+        for reason in reasons or ()
+    ]

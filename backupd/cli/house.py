@@ -1,0 +1,97 @@
+"""Opens the house for one command, and finds the database that was meant."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd.errors import NotFound
+
+if TYPE_CHECKING:
+    from backupd.bootstrap import House
+    from backupd.ports import ReportProgress
+    from backupd.runs.context import RunContext
+
+CONFIG_VARIABLE = "BACKUPD_CONFIG"
+CONFIG_HERE = "backupd.toml"
+
+
+def config_path(option: str | None) -> Path:
+    """Where the service config is: ``--config``, else the variable, else ``./backupd.toml``.
+
+    Raises:
+        ConfigInvalid: there is none.
+    """
+    from backupd.policy.load import find_config
+
+    if not option and not os.environ.get(CONFIG_VARIABLE) and Path(CONFIG_HERE).is_file():
+        option = CONFIG_HERE
+    return find_config(option, os.environ)
+
+
+@contextlib.contextmanager
+def opened(option: str | None) -> Iterator[House]:
+    """The house that the config describes; closed at the end.
+
+    Raises:
+        ConfigInvalid: the config or, later, a policy cannot be used.
+    """
+    from backupd.bootstrap import open_house
+
+    house = open_house(config_path(option))
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+def one(house: House, database: str, report: ReportProgress | None = None) -> RunContext:
+    """Everything a run on this database needs.
+
+    Raises:
+        NotFound: no policy names it; the nearest right name is said.
+    """
+    try:
+        return house.context(database, report) if report else house.context(database)
+    except NotFound as error:
+        if error.details.get("database") != database and "database" in error.details:
+            raise
+        raise unknown(database, house.databases()) from None
+
+
+def chosen(house: House, database: str | None) -> Sequence[str]:
+    """The named database, or all of them.
+
+    Raises:
+        NotFound: no policy names it; or there is no policy at all.
+    """
+    names = house.databases()
+    if database is None:
+        if not names:
+            raise NotFound(
+                "there is no policy",
+                because=f"{house.config.policies_dir} holds no *.toml file",
+                next_step="write one with: backupctl init DIR --database NAME --copy a=PATH --copy b=PATH --active a",
+            )
+        return names
+    if database not in names:
+        raise unknown(database, names)
+    return (database,)
+
+
+def unknown(database: str, names: Sequence[str]) -> NotFound:
+    """The failure for a name that no policy has."""
+    import difflib
+
+    near = difflib.get_close_matches(database, names, n=1, cutoff=0.5)
+    if near:
+        next_step = f"did you mean {near[0]}?"
+    elif names:
+        next_step = "use one of these names: " + ", ".join(names)
+    else:
+        next_step = "write a policy with: backupctl init DIR --database NAME --copy a=PATH --copy b=PATH --active a"
+    because = f"the policies name {', '.join(names)}" if names else "there is no policy"
+    return NotFound(f"no database is called {database!r}", because=because, next_step=next_step, near=near)

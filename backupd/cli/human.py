@@ -1,0 +1,74 @@
+"""Sizes, durations and times as a person reads them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(count_bytes: float | None) -> str:
+    """``1536`` is ``1.5 KiB``; None is ``-``."""
+    if count_bytes is None:
+        return "-"
+    if count_bytes < 1024:
+        return f"{int(count_bytes)} B"
+    value, unit = count_bytes / 1024, 0
+    while value >= 1023.95 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}"
+
+
+def duration(seconds: float | None) -> str:
+    """Two units at most: ``0.12 s``, ``41 s``, ``2 min 5 s``, ``3 h 10 min``, ``4 d 2 h``; None is ``-``."""
+    if seconds is None:
+        return "-"
+    seconds = max(0.0, seconds)
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _two(whole // 60, "min", whole % 60, "s")
+    if whole < 86400:
+        return _two(whole // 3600, "h", whole % 3600 // 60, "min")
+    return _two(whole // 86400, "d", whole % 86400 // 3600, "h")
+
+
+def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large} {large_unit}" + (f" {small} {small_unit}" if small else "")
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """``3 h 10 min ago``, ``in 2 d``, ``just now``."""
+    seconds = (now - then).total_seconds()
+    if abs(seconds) < 1:
+        return "just now"
+    if seconds < 0:
+        return f"in {duration(round(-seconds)) if seconds < -10 else f'{round(-seconds)} s'}"
+    return f"{duration(round(seconds)) if seconds >= 10 else f'{round(seconds)} s'} ago"
+
+
+def as_time(value: datetime | str | None) -> datetime | None:
+    """The moment, whether it came as a value or as ISO 8601 text."""
+    if value is None or isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value)
+
+
+def clock_time(value: datetime | str | None) -> str:
+    """``2026-11-22 02:00:05 +0100`` in the local zone; None is ``-``."""
+    moment = as_time(value)
+    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def short_time(value: datetime | str | None) -> str:
+    """``2026-11-22 02:00:05`` in the local zone, for a column whose head says so; None is ``-``."""
+    moment = as_time(value)
+    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 backup``, ``2 backups``, ``3,000 pages``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -1,0 +1,56 @@
+"""backupctl list: the backups of the archive."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from backupd.cli import backup_facts, house, human, output
+from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
+
+EXAMPLES = ("backupctl list orders", "backupctl list --json | jq -r '.backups[].id'")
+
+
+def list_backups(
+    database: AnyDatabaseArgument = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Also the runs that left no backup, and why.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """List backups, the oldest first."""
+    from backupd.runs import listing
+
+    rows: list[dict[str, Any]] = []
+    without: list[dict[str, Any]] = []
+    with house.opened(config) as opened:
+        names = house.chosen(opened, database)
+        for name in names:
+            context = house.one(opened, name)
+            rows += listing.list_backups(context)
+            if failed:
+                without += listing.failed_runs(context)
+    if as_json:
+        output.print_json({"backups": rows, **({"failed_runs": without} if failed else {})})
+        return 0
+    if rows:
+        output.print_table(backup_facts.table_of(rows, with_database=len(names) > 1))
+    else:
+        output.print_line("no backups yet")
+    if failed:
+        _print_failed(without)
+    return 0
+
+
+def _print_failed(runs: list[dict[str, Any]]) -> None:
+    output.print_line()
+    output.print_line(output.Cell(f"{human.count(len(runs), 'run')} without a backup", output.STRONG))
+    table = output.Table(("STARTED (LOCAL)", "TYPE", "STATE", "BECAUSE"), last_wraps=True)
+    for run in runs:
+        table.add(
+            human.short_time(run["started_at"]),
+            str(run["type"]),
+            output.state(str(run["state"])),
+            str(run["because"]),
+        )
+    output.print_table(table, indent=2)

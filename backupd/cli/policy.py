@@ -1,0 +1,116 @@
+"""backupctl policy: check the files, print their JSON Schema, show the calendar they make."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backupd.cli import house, human, output
+from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
+from backupd.errors import ConfigInvalid, NotFound
+
+CHECK_EXAMPLES = ("backupctl policy check", "backupctl policy check policies/*.toml   # for a pre-commit hook and CI")
+SCHEMA_EXAMPLES = ("backupctl policy schema > policy.schema.json",)
+PLAN_EXAMPLES = ("backupctl policy plan --days 14",)
+
+
+def check(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH]...", help="Files or directories; else the config's policies.")
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Validate policy files and name every problem with its file and line; exit status 3 when there is one."""
+    answers = [_look(path) for path in _files(paths or [], config)]
+    good = all(answer["ok"] for answer in answers)
+    if as_json:
+        output.print_json({"ok": good, "files": answers})
+        return 0 if good else ConfigInvalid.exit_status
+    for answer in answers:
+        verdict = output.state("ok") if answer["ok"] else output.Cell("invalid", output.BAD)
+        output.print_line((verdict, f"  {answer['path']}", f"  ({answer['database']})" if answer["database"] else ""))
+        output.print_sentences([str(problem) for problem in answer["problems"]], indent=4, style=output.BAD)
+        output.print_sentences([str(warning) for warning in answer["warnings"]], indent=4, style=output.WARN)
+    return 0 if good else ConfigInvalid.exit_status
+
+
+def _files(paths: list[Path], config: str | None) -> list[Path]:
+    if not paths:
+        from backupd.policy.load import load_service_config
+
+        paths = [load_service_config(house.config_path(config)).policies_dir]
+    files: list[Path] = []
+    for path in paths:
+        files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
+    if not files:
+        raise NotFound(
+            "there is no policy file",
+            because=f"{', '.join(map(str, paths))} holds no *.toml file",
+            next_step="write one with: backupctl init DIR --database NAME --copy a=PATH --copy b=PATH --active a",
+        )
+    return files
+
+
+def _look(path: Path) -> dict[str, Any]:
+    from backupd.policy.load import load_policy
+
+    answer: dict[str, Any] = {"path": str(path), "database": None, "ok": True, "problems": [], "warnings": []}
+    try:
+        loaded = load_policy(path)
+    except ConfigInvalid as error:
+        answer["ok"] = False
+        found = error.details.get("problems") or []
+        answer["problems"] = [_sentence(problem) for problem in found] or [f"{error.problem}: {error.because}"]
+    else:
+        answer["database"] = loaded.policy.database
+        answer["warnings"] = list(loaded.warnings)
+    return answer
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    line = f"line {problem['line']}: " if problem.get("line") else ""
+    place = f"{problem['place']}: " if problem.get("place") else ""
+    return f"{line}{place}{problem['problem']}"
+
+
+def schema() -> int:
+    """Print the JSON Schema of a policy file."""
+    from backupd.policy.schema import policy_json_schema
+
+    output.print_json(policy_json_schema())
+    return 0
+
+
+def plan(
+    database: AnyDatabaseArgument = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="How many days from now.")] = 7,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Show the calendar of runs that the policies make."""
+    from backupd.decide.schedule import calendar
+
+    now = datetime.now(UTC)
+    with house.opened(config) as opened:
+        slots = [
+            (name, slot)
+            for name in house.chosen(opened, database)
+            for slot in calendar(house.one(opened, name).policy.schedule_rules(), now, days, database=name)
+        ]
+    slots.sort(key=lambda one: (one[1].at, one[0]))
+    if as_json:
+        rows = [{"database": name, "type": slot.type.value, "at": slot.at.isoformat()} for name, slot in slots]
+        output.print_json({"days": days, "runs": rows})
+        return 0
+    if not slots:
+        output.print_line(f"nothing is scheduled in the next {human.count(days, 'day')}")
+        return 0
+    table = output.Table(("WHEN", "DATABASE", "TYPE", "FROM NOW"))
+    for name, slot in slots:
+        table.add(slot.local, name, slot.type.value, human.ago(slot.at, now))
+    output.print_table(table)
+    return 0

@@ -1,0 +1,74 @@
+"""backupctl prune: removes backups that no rule keeps from the archive."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from backupd.cli import house, human, output, progress
+from backupd.cli.options import AnyDatabaseArgument, ConfigOption, DryRunOption, JsonOption, YesOption
+from backupd.cli.question import agreed
+
+EXAMPLES = ("backupctl prune orders --dry-run", "backupctl prune --yes")
+
+
+def prune(
+    *,
+    database: AnyDatabaseArgument = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when an unusually large share of the backups would go.")
+    ] = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Remove the backups that the policy's retention no longer keeps; the plan is shown first on a terminal."""
+    from backupd.runs.prune import plan_prune, run_prune
+
+    answers: list[dict[str, Any]] = []
+    with house.opened(config) as opened:
+        for name in house.chosen(opened, database):
+            if not dry_run and not yes and not as_json and sys.stdin.isatty():
+                plan = plan_prune(house.one(opened, name))
+                print_plan(name, plan)
+                if plan.retention.drop and not agreed(f"remove {human.count(len(plan.retention.drop), 'backup')}?"):
+                    output.print_line("nothing was removed")
+                    continue
+            with progress.shown() as report:
+                outcome = run_prune(house.one(opened, name, report), dry_run=dry_run, force=force)
+            answers.append({"database": name, "dry_run": dry_run, **outcome.to_json()})
+            if not as_json:
+                _print(name, outcome, dry_run=dry_run)
+    if as_json:
+        output.print_json({"databases": answers})
+    return 0
+
+
+def print_plan(database: str, plan: Any) -> None:
+    """Which backups stay and which go, each with its reasons."""
+    retention = plan.retention
+    output.print_line(
+        (
+            output.Cell(database, output.STRONG),
+            f"  {human.count(len(retention.keep), 'backup')} to keep, {len(retention.drop)} to drop",
+        )
+    )
+    table = output.Table(("", "BACKUP", "BECAUSE"), last_wraps=True)
+    for kept in retention.keep:
+        table.add(output.state("keep"), kept.id, "; ".join(map(str, kept.reasons)))
+    for dropped in retention.drop:
+        table.add(output.state("drop"), dropped.id, "; ".join(map(str, dropped.reasons)))
+    output.print_table(table, indent=2)
+
+
+def _print(name: str, outcome: Any, *, dry_run: bool) -> None:
+    if dry_run:
+        print_plan(name, outcome.plan)
+        return
+    backups, logs = human.count(len(outcome.deleted), "backup"), human.count(outcome.removed_logs, "log file")
+    removed = f"  {backups} and {logs} removed, {human.size(outcome.removed_bytes)}"
+    output.print_line((output.Cell(name, output.STRONG), removed))
+    output.print_sentences(outcome.deleted)

@@ -1,0 +1,12 @@
+"""The question before something that cannot be taken back."""
+
+from __future__ import annotations
+
+import sys
+
+
+def agreed(question: str) -> bool:
+    """Ask on the terminal; only ``y`` and ``yes`` agree, and the end of input does not."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,168 @@
+"""backupctl restore: shows the plan and what will be lost, asks, and restores."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backupd.cli import house, human, output, progress
+from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, JsonOption, YesOption
+from backupd.cli.output import Cell
+from backupd.cli.question import agreed
+from backupd.errors import Refused, UsageProblem
+
+if TYPE_CHECKING:
+    from backupd.decide.restore_path import RestoreWish
+
+EXAMPLES = (
+    "backupctl restore orders --target /tmp/look             # the latest state, into a directory",
+    "backupctl restore orders --at '10 min ago' --dry-run    # the plan for the active copy",
+    "backupctl restore orders --at 2026-11-22T14:05:00Z --yes",
+)
+
+
+def restore(
+    *,
+    database: DatabaseArgument,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="The moment to go back to: ISO 8601, or '10 min ago'."),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET.")
+    ] = None,
+    backup: Annotated[
+        str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="active|DIR", help="The active copy, or a directory; never a passive.")
+    ] = "active",
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Restore the latest state, or that of a time, a position or a backup; the plan is shown first."""
+    from backupd.runs.restore import run_restore
+    from backupd.runs.restore_plan import plan_restore
+
+    wish, note = _wish(at, to, backup)
+    with house.opened(config) as opened:
+        with progress.shown() as report:
+            context = house.one(opened, database, report)
+            plan = plan_restore(context, wish, target)
+            if as_json and dry_run:
+                output.print_json({"dry_run": True, **plan.to_json()})
+                return 0
+        if not as_json:
+            _print_plan(database, plan, note)
+        if dry_run:
+            return 0
+        _agree(database, plan, yes=yes or (plan.role != "active" and not plan.lost))
+        with progress.shown() as report:
+            outcome = run_restore(house.one(opened, database, report), plan)
+    if as_json:
+        output.print_json(outcome.to_json())
+    else:
+        _print_outcome(database, outcome)
+    return 0
+
+
+def _wish(at: str | None, to: str | None, backup: str | None) -> tuple[RestoreWish, str]:
+    """What was asked for, and a note on how a time was read."""
+    from backupd.decide.restore_path import RestoreWish
+    from backupd.model.position import Position
+
+    given = [name for name, value in (("--at", at), ("--to", to), ("--backup", backup)) if value is not None]
+    if len(given) > 1:
+        raise UsageProblem(
+            f"{' and '.join(given)} do not go together",
+            because="each of them names the point to restore to",
+            next_step=f"give only {given[0]}, or none for the latest point",
+        )
+    if at is not None:
+        from backupd.cli.when import parse_when
+
+        moment = parse_when(at, datetime.now(UTC))
+        return RestoreWish.at_time(moment.at), moment.note
+    if to is not None:
+        try:
+            return RestoreWish.to_position(Position.parse(to)), ""
+        except ValueError as error:
+            raise UsageProblem(
+                f"--to {to} cannot be used",
+                because=str(error),
+                next_step="take a position from: backupctl show BACKUP, or give a time with --at",
+            ) from None
+    return (RestoreWish.of_backup(backup) if backup is not None else RestoreWish.latest()), ""
+
+
+def _print_plan(database: str, plan: Any, note: str) -> None:
+    where = "the active copy" if plan.role == "active" else "a directory"
+    output.print_line((Cell(f"restore of {database}", output.STRONG), f" to {where}, {plan.path}"))
+    fetched = f"{human.size(plan.fetch_bytes)} to fetch"
+    if plan.local_pages:
+        fetched += f", {plan.local_pages:,} of {plan.local_pages + plan.fetch_pages:,} pages are here already"
+    output.print_facts(
+        (
+            ("base", str(plan.base)),
+            ("log", f"{human.count(plan.logs_count, 'file')}, {human.size(plan.log_bytes)}"),
+            ("up to", f"{human.clock_time(plan.at)}, " if plan.at else ""),
+            ("position", str(plan.end)),
+            ("bytes", f"{fetched}; {human.size(plan.total_bytes)} in all, {human.size(plan.free_bytes)} free there"),
+            ("there now", str(plan.present)),
+        ),
+        indent=2,
+    )
+    output.print_sentences([*([note] if note else []), *plan.notes])
+    if plan.lost:
+        output.print_line(Cell("  will be lost", output.BAD))
+        output.print_sentences(plan.lost, indent=4, bullet="!", style=output.BAD)
+    if plan.blockers:
+        output.print_line(Cell("  stands in the way", output.BAD))
+        output.print_sentences(plan.blockers, indent=4, bullet="!")
+    output.print_line(Cell("  steps", output.DIM))
+    for number, step in enumerate(plan.steps, start=1):
+        output.print_sentences([step], indent=4, bullet=f"{number}.")
+
+
+def _agree(database: str, plan: Any, *, yes: bool) -> None:
+    """Nothing is asked when the plan cannot be carried out: the run itself says why.
+
+    Raises:
+        Refused: the answer is no, or there is nobody to ask.
+    """
+    if yes or plan.blockers:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(
+            f"restore of {database} needs a yes",
+            because="it overwrites live data, and there is no terminal to ask at"
+            if plan.role == "active"
+            else "there is no terminal to ask at",
+            next_step="look at the plan with --dry-run, then say --yes",
+        )
+    if not agreed(f"overwrite {plan.path}?"):
+        raise Refused(
+            f"restore of {database} was not agreed to",
+            because="the answer was not yes; nothing was changed",
+            next_step="run it again, and answer yes",
+        )
+
+
+def _print_outcome(database: str, outcome: Any) -> None:
+    output.print_line()
+    output.print_line((Cell(f"{database} is restored", output.GOOD), f" in {human.duration(outcome.seconds)}"))
+    output.print_facts(
+        (
+            ("position", str(outcome.position)),
+            ("read", f"{human.size(outcome.read_bytes)}; {human.count(outcome.logs_applied, 'log file')} replayed"),
+            ("pages", f"{outcome.fetched_pages:,} fetched, {outcome.reused_pages:,} were here already"),
+            ("passive", str(outcome.passive_state or "")),
+        ),
+        indent=2,
+    )
+    output.print_sentences(outcome.notes)

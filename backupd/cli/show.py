@@ -1,0 +1,96 @@
+"""backupctl show: one backup, whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from backupd.cli import backup_facts, house, human, output
+from backupd.cli.options import ConfigOption, JsonOption
+from backupd.errors import NotFound
+
+EXAMPLES = ("backupctl show 20261122T010000Z-F-1a2b3c4d",)
+
+
+def show(
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A backup's id, from: backupctl list")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Show one backup: what it holds, how it came to be, and what verify said about it."""
+    with house.opened(config) as opened:
+        answer = _find(opened, backup)
+    if as_json:
+        output.print_json(answer)
+        return 0
+    record = answer.get("record") or {}
+    backup_facts.print_backup({**answer, "provider": record.get("provider"), "parent": record.get("parent")})
+    _print_content(record)
+    _print_history(answer.get("history") or ())
+    verdicts = answer.get("verdicts") or ()
+    output.print_line()
+    output.print_line(output.Cell("verdicts", output.STRONG) if verdicts else "no verify has looked at it yet")
+    for verdict in verdicts:
+        sound = bool(verdict["sound"])
+        output.print_line(
+            (
+                f"  {human.clock_time(verdict['at'])}  {verdict['kind']} {verdict['level']}  ",
+                output.Cell("sound" if sound else "DAMAGED", output.GOOD if sound else output.BAD),
+            )
+        )
+        output.print_sentences([str(finding) for finding in verdict["findings"]], indent=4)
+    return 0
+
+
+def _find(opened: Any, backup: str) -> dict[str, Any]:
+    from backupd.runs.listing import show_backup
+
+    names = house.chosen(opened, None)
+    last: NotFound | None = None
+    for name in names:
+        try:
+            return dict(show_backup(house.one(opened, name), backup))
+        except NotFound as error:
+            last = error
+    if last is not None and len(names) == 1:
+        raise last
+    raise NotFound(
+        f"no backup is called {backup!r}",
+        because=f"none of the archives of {', '.join(names)} holds it",
+        next_step="backupctl list",
+    )
+
+
+def _print_content(record: dict[str, Any]) -> None:
+    for file in record.get("files") or ():
+        output.print_line()
+        output.print_line((output.Cell("file ", output.STRONG), str(file.get("path"))))
+        output.print_facts(
+            (
+                ("size", f"{human.size(file.get('size_bytes'))}, {file.get('page_count', 0):,} pages"),
+                ("blake3", str(file.get("blake3", ""))),
+                ("segments", f"{len(file.get('segments') or ()):,}"),
+            ),
+            indent=2,
+        )
+    logs = record.get("logs") or ()
+    if not logs:
+        return
+    output.print_line()
+    stored = sum(int(log.get("stored_bytes", 0)) for log in logs)
+    output.print_line(
+        (output.Cell("log ", output.STRONG), f"{human.count(len(logs), 'file')}, {human.size(stored)} stored")
+    )
+
+
+def _print_history(history: Any) -> None:
+    if not history:
+        return
+    output.print_line()
+    output.print_line(output.Cell("how it came to be", output.STRONG))
+    table = output.Table(("TIME (LOCAL)", "STATE", "WHAT HAPPENED"), last_wraps=True)
+    for move in history:
+        noted = move.get("event") == "note"
+        table.add(human.short_time(move.get("at")), "" if noted else str(move.get("state")), str(move.get("says")))
+    output.print_table(table, indent=2)

@@ -1,0 +1,87 @@
+"""backupctl status: copies, roles, queues, last backups, recovery window, held log, next run, alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from backupd.cli import house, human, output
+from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
+from backupd.cli.output import Cell
+
+EXAMPLES = ("backupctl status", "backupctl status orders --json")
+
+
+def status(database: AnyDatabaseArgument = None, as_json: JsonOption = False, config: ConfigOption = None) -> int:
+    """Show each database: its copies, queues, last backups, recovery window, held log and alarms."""
+    from backupd.runs.status import status_json, status_of
+
+    with house.opened(config) as opened:
+        rows = [status_of(house.one(opened, name)) for name in house.chosen(opened, database)]
+    if as_json:
+        output.print_json(status_json(rows))
+        return 0
+    now = datetime.now(UTC)
+    for index, row in enumerate(rows):
+        if index:
+            output.print_line()
+        _print(row, now)
+    return 0
+
+
+def _print(row: Mapping[str, Any], now: datetime) -> None:
+    alarms = [str(alarm) for alarm in row["alarms"]]
+    mood = Cell(human.count(len(alarms), "alarm"), output.BAD) if alarms else Cell("all well", output.GOOD)
+    output.print_line((Cell(str(row["name"]), output.STRONG), f"  {row['engine']}  ", mood))
+    table = output.Table(("COPY", "ROLE", "STATE", ">COPY QUEUE", ">REPLAY QUEUE", ">HELD LOG"))
+    for copy in row["copies"]:
+        passive = copy["role"] == "passive"
+        table.add(
+            str(copy["name"]),
+            str(copy["role"]),
+            output.state(str(copy["state"])),
+            human.count(copy["copy_queue_logs"], "log") if passive else "-",
+            human.count(copy["replay_queue_logs"], "log") if passive else "-",
+            human.size(copy["held_log_bytes"]),
+        )
+    output.print_table(table, indent=2)
+    for copy in row["copies"]:
+        if copy.get("because"):
+            output.print_sentences([f"{copy['name']} is {copy['state']}: {copy['because']}"], indent=2)
+    output.print_line()
+    window = row.get("recovery_window") or {}
+    output.print_facts(
+        (
+            ("last full", _backup(row.get("last_full"), now)),
+            ("last incremental", _backup(row.get("last_incremental"), now)),
+            ("recovery window", _window(window)),
+            *((("next run", _next(row["next_run"], now)),) if row.get("next_run") else ()),
+        ),
+        indent=2,
+    )
+    if alarms:
+        output.print_line(Cell("  alarms", output.DIM))
+        output.print_sentences(alarms, indent=4, bullet="!", style=output.BAD)
+
+
+def _backup(backup: Any, now: datetime) -> Cell | str:
+    if not backup:
+        return Cell("none yet", output.WARN)
+    if isinstance(backup, str):
+        return backup
+    finished = human.as_time(backup["finished_at"]) or now
+    return f"{human.clock_time(finished)} ({human.ago(finished, now)})  {backup['id']}"
+
+
+def _window(window: Mapping[str, Any]) -> Cell | str:
+    if not window.get("from"):
+        return Cell("none: nothing can be restored yet", output.WARN)
+    return f"{human.clock_time(window['from'])} to {human.clock_time(window.get('to'))}"
+
+
+def _next(run: Any, now: datetime) -> str:
+    if isinstance(run, str):
+        return run
+    at = human.as_time(run.get("at")) or now
+    return f"{run.get('type')}, {human.clock_time(at)} ({human.ago(at, now)})"

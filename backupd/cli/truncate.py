@@ -1,0 +1,47 @@
+"""backupctl truncate: removes log from the copies, by the rules only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backupd.cli import house, human, output
+from backupd.cli.backup_facts import reasons_of
+from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, JsonOption
+
+EXAMPLES = ("backupctl truncate orders --dry-run",)
+
+
+def truncate(
+    database: DatabaseArgument, dry_run: DryRunOption = False, as_json: JsonOption = False, config: ConfigOption = None
+) -> int:
+    """Remove log that a proven backup holds from both copies, oldest first; say why when log must stay."""
+    from backupd.runs.truncate import run_truncate
+
+    with house.opened(config) as opened:
+        outcome = run_truncate(house.one(opened, database), dry_run=dry_run)
+    if as_json:
+        output.print_json({"database": database, "dry_run": dry_run, **outcome.to_json()})
+    else:
+        print_truncation(database, outcome)
+    return 0
+
+
+def print_truncation(database: str, outcome: Any) -> None:
+    """The decision, what was removed, and each reason."""
+    word = str(outcome.state)
+    output.print_line((output.Cell(database, output.STRONG), "  log ", output.state(word)))
+    output.print_facts(
+        (
+            ("before", str(outcome.before or "")),
+            (
+                "removed",
+                f"{human.count(outcome.removed_logs, 'log file')}, {human.size(outcome.removed_bytes)}"
+                if outcome.removed_logs
+                else "",
+            ),
+        ),
+        indent=2,
+    )
+    blocked = reasons_of(outcome.blocked_by)
+    output.print_sentences(blocked, style=output.WARN)
+    output.print_sentences([reason for reason in map(str, outcome.reasons) if reason not in blocked])

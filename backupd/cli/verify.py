@@ -1,0 +1,98 @@
+"""backupctl verify: reads the archive and names damage."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backupd.cli import house, human, output, progress
+from backupd.cli.options import ConfigOption, JsonOption
+from backupd.errors import DamageFound, NotFound
+
+if TYPE_CHECKING:
+    from backupd.bootstrap import House
+
+EXAMPLES = ("backupctl verify", "backupctl verify 20261122T010000Z-F-1a2b3c4d --level data")
+
+
+class Level(StrEnum):
+    """How deep verify looks."""
+
+    MANIFEST = "manifest"
+    PRESENCE = "presence"
+    DATA = "data"
+
+
+def verify(
+    backups: Annotated[
+        list[str] | None, typer.Argument(metavar="[BACKUP]...", help="Backups; all of them when left out.")
+    ] = None,
+    level: Annotated[
+        Level,
+        typer.Option(
+            "--level", help="manifest: the records; presence: each object and its size; data: every byte is read."
+        ),
+    ] = Level.DATA,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Check the archive and name every damaged, missing or swapped object; exit status 6 when there is one."""
+    from backupd.runs.verify import run_verify
+
+    answers: list[dict[str, Any]] = []
+    findings: list[str] = []
+    with house.opened(config) as opened:
+        for name, ids in _by_database(opened, backups or []).items():
+            with progress.shown() as report:
+                outcome = run_verify(house.one(opened, name, report), level=level.value, backup_ids=tuple(ids))
+            answers.append({"database": name, **outcome.to_json()})
+            findings += outcome.findings
+            if not as_json:
+                _print(name, level, outcome)
+    if as_json:
+        output.print_json({"sound": not findings, "level": level.value, "databases": answers})
+    return DamageFound.exit_status if findings else 0
+
+
+def _by_database(opened: House, ids: list[str]) -> dict[str, list[str]]:
+    """The databases to look at, each with the ids that were asked for (none: all of its backups)."""
+    names = house.chosen(opened, None)
+    if not ids:
+        return {name: [] for name in names}
+    if len(names) == 1:
+        return {names[0]: ids}
+    found: dict[str, list[str]] = {}
+    missing = set(ids)
+    for name in names:
+        try:
+            listing = house.one(opened, name).archive().list()
+        except NotFound:
+            continue
+        held = {archived.record.id for archived in listing.backups}
+        if here := [backup for backup in ids if backup in held]:
+            found[name] = here
+            missing.difference_update(here)
+    if missing:
+        raise NotFound(
+            f"no backup is called {min(missing)!r}",
+            because=f"none of the archives of {', '.join(names)} lists it",
+            next_step="backupctl list",
+        )
+    return found
+
+
+def _print(name: str, level: Level, outcome: Any) -> None:
+    verdict = ("sound", output.GOOD) if outcome.sound else ("DAMAGED", output.BAD)
+    looked_at = ", ".join(
+        (
+            human.count(outcome.backups_checked, "backup"),
+            human.count(outcome.objects_checked, "object"),
+            f"{human.size(outcome.read_bytes)} read",
+            human.duration(outcome.seconds),
+            f"level {level.value}",
+        )
+    )
+    output.print_line((output.Cell(name, output.STRONG), "  ", output.Cell(*verdict), f"  {looked_at}"))
+    output.print_sentences(outcome.findings, style=output.BAD)
