@@ -19,9 +19,10 @@ WAL_WRITE_LOCK = 120
 
 OPEN = "import sys; file = open(sys.argv[1], 'rb')"
 MAP = """
-import mmap, sys
-with open(sys.argv[1], "r+b") as file:
-    mapped = mmap.mmap(file.fileno(), 0)
+import mmap, os, sys
+file = open(sys.argv[1], "r+b")
+mapped = mmap.mmap(file.fileno(), 0)
+os.closerange(3, 256)  # mmap keeps a descriptor of its own
 """
 WRITE = """
 import sqlite3, sys
