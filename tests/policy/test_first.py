@@ -1,0 +1,76 @@
+"""What init writes is valid as it stands and comes back as it was given."""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backupd.errors import ConfigInvalid, Refused
+from backupd.policy.first import render_policy, render_service_config, write_first_files
+from backupd.policy.load import load_setup
+
+COPIES = {"a": "/data/app.db", "b": "/data/passive/app.db"}
+
+
+def write(directory: Path, database: str = "orders", archive: str = "file:///backups", active: str = "a") -> list[Path]:
+    return write_first_files(directory, database=database, copies=COPIES, active=active, archive=archive)
+
+
+def test_the_first_files_load_and_are_private(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "conf"
+    config, policy = write(target)
+    setup = load_setup(config)
+    loaded = setup.policies["orders"]
+    assert loaded.warnings == ()
+    assert {name: copy.path for name, copy in loaded.policy.copies.items()} == COPIES
+    assert loaded.policy.sqlite.first_active == "a"
+    assert setup.config.state_dir == target / "state"
+    assert stat.S_IMODE(policy.stat().st_mode) == stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert stat.S_IMODE(policy.parent.stat().st_mode) == 0o700
+
+
+def test_a_second_database_keeps_the_config(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "backupd.toml").write_text('[service]\nnode = "mine"\n')
+    assert write(tmp_path, "shop") == [tmp_path / "policies" / "shop.toml"]
+    assert sorted(load_setup(tmp_path / "backupd.toml").policies) == ["orders", "shop"]
+    assert load_setup(tmp_path / "backupd.toml").config.node == "mine"
+
+
+def test_a_policy_is_never_overwritten(tmp_path: Path) -> None:
+    write(tmp_path)
+    with pytest.raises(Refused, match="is there already"):
+        write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("database", "archive", "active"),
+    [("Orders", "file:///b", "a"), ("../x", "file:///b", "a"), ("orders", "b", "a"), ("orders", "file:///b", "c")],
+)
+def test_wrong_parameters_write_nothing(tmp_path: Path, database: str, archive: str, active: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        write(tmp_path, database, archive, active)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigInvalid, match=r"(?i)not a directory|file exists"):
+        write(tmp_path / "file")
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, texts, texts, texts)
+def test_any_text_survives_the_file(database: str, path: str, archive: str, node: str) -> None:
+    policy = tomllib.loads(render_policy(database=database, copies={path: path}, active=node, archive=archive))
+    assert (policy["database"], policy["archive"]) == (database, archive)
+    assert policy["copies"] == {path: {"path": path}}
+    assert tomllib.loads(render_service_config(state_dir=path, node=node))["service"]["node"] == node

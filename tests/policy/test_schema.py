@@ -1,0 +1,112 @@
+"""Units, defaults and the JSON Schema of a policy."""
+
+from __future__ import annotations
+
+import json
+from datetime import time
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from backupd.model.rules import RetentionRules, SourceRule
+from backupd.policy.schema import Policy, ServiceFile, policy_json_schema
+from backupd.policy.units import read_duration, read_size
+
+SMALLEST: dict[str, Any] = {
+    "database": "orders",
+    "engine": "sqlite",
+    "archive": "file:///backups",
+    "copies": {"a": {"path": "/data/app.db"}, "b": {"path": "/data/passive/app.db"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("4MiB", 4 * 2**20), ("1 GiB", 2**30), ("1.5KiB", 1536), ("10MB", 10**7), ("7B", 7), (12, 12)],
+)
+def test_sizes(text: str | int, count: int) -> None:
+    assert read_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["4", "4M", "MiB", "-1MiB", "4mib", "1e3B", ""])
+def test_what_is_not_a_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        read_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20s", 20), ("10min", 600), ("2h", 7200), ("1d", 86400), ("250ms", 0.25)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert read_duration(text) == seconds
+
+
+def test_the_smallest_policy_has_safe_defaults() -> None:
+    policy = Policy.model_validate(SMALLEST)
+    assert policy.freeze.seconds_max == 20
+    assert policy.source.rule == "passive-only"
+    assert policy.sqlite.log_file_bytes_max == 4 * 2**20
+    assert policy.retention_rules().is_empty
+    assert policy.schedule_rules().full is None
+    assert policy.archive_path == "/backups"
+
+
+def test_the_rules_are_handed_over_as_values() -> None:
+    policy = Policy.model_validate(
+        {
+            **SMALLEST,
+            "schedule": {"timezone": "Europe/Berlin", "full": "sun 02:00"},
+            "retention": {"keep_days": 28, "keep_fulls_min": 2},
+            "source": {"rule": "prefer-passive", "lag_logs_max": 5, "wait_seconds_max": "1min"},
+        }
+    )
+    full = policy.schedule_rules().full
+    assert full is not None
+    assert (full.days, full.times) == (frozenset({6}), (time(2, 0),))
+    assert policy.retention_rules() == RetentionRules(keep_days=28, keep_fulls_min=2, timezone="Europe/Berlin")
+    assert policy.source_rules().rule is SourceRule.PREFER_PASSIVE
+    assert policy.source_rules().wait_seconds_max == 60
+
+
+@pytest.mark.parametrize("name", ["", "Orders", "a_b", "-a", "a-", "a/b", "..", "a" * 64, "ä", "a\n"])
+def test_what_is_not_a_name(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Policy.model_validate({**SMALLEST, "database": name})
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 301, float("inf"), float("nan"), "0s", True])
+def test_a_freeze_limit_must_be_a_limit(seconds: object) -> None:
+    with pytest.raises(ValidationError):
+        Policy.model_validate({**SMALLEST, "freeze": {"seconds_max": seconds}})
+
+
+def test_one_path_on_two_nodes_is_two_copies() -> None:
+    copies = {"a": {"path": "/data/app.db", "node": "left"}, "b": {"path": "/data/app.db", "node": "right"}}
+    assert Policy.model_validate({**SMALLEST, "copies": copies})
+
+
+def test_the_json_schema_describes_every_field_and_forbids_the_rest() -> None:
+    schema = policy_json_schema()
+    assert json.loads(json.dumps(schema)) == schema
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == {"database", "engine", "archive", "copies"}
+    assert all(section["additionalProperties"] is False for section in schema["$defs"].values())
+
+
+def _fields(model: type[BaseModel]) -> list[tuple[str, str | None]]:
+    found = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found.extend(_fields(field.annotation))
+        else:
+            found.append((f"{model.__name__}.{name}", field.description))
+    return found
+
+
+@pytest.mark.parametrize(("field", "description"), [*_fields(Policy), *_fields(ServiceFile)])
+def test_every_field_says_what_it_is_and_its_unit(field: str, description: str | None) -> None:
+    assert description, field
+    for ending, word in (("_bytes", "size"), ("_bytes_max", "size"), ("_seconds", "duration"), ("_days", "days")):
+        if field.endswith(ending):
+            assert word in description, f"{field} does not say its unit"
