@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from backupd.decide.truncation import KeepLog, LogEvidence, TruncateBefore, decide_truncation
 from backupd.model.pair import CopyState
+from backupd.model.position import Position
 from backupd.model.records import Hold
 from backupd.model.states import RunState
 from tests.decide.builders import HISTORY, minute, place
@@ -40,6 +41,10 @@ def hold(offset: int, history: str = HISTORY) -> Hold:
     return Hold("standby-2", "orders", place(offset, history), "a restore reads it", minute(0))
 
 
+def with_position(name: str, position: Position) -> LogEvidence:
+    return replace(GOOD, **{name: position})  # type: ignore[arg-type]
+
+
 def codes(answer: TruncateBefore | KeepLog) -> list[str]:
     return [reason.code for reason in answer.reasons]
 
@@ -53,7 +58,7 @@ def test_everything_good_truncates_up_to_the_archive() -> None:
 
 @pytest.mark.parametrize("limit", ["passive_replayed", "passive_checkpointed", "active_checkpointed"])
 def test_the_lowest_limit_decides(limit: str) -> None:
-    answer = decide_truncation(replace(GOOD, **{limit: place(33)}))
+    answer = decide_truncation(with_position(limit, place(33)))
     assert isinstance(answer, TruncateBefore)
     assert answer.position == place(33)
 
@@ -140,7 +145,7 @@ def test_nothing_to_remove_is_a_reason() -> None:
     ["archive_end", "passive_replayed", "passive_checkpointed", "active_checkpointed", "oldest_held"],
 )
 def test_a_position_of_another_history_keeps_all(name: str) -> None:
-    assert codes(decide_truncation(replace(GOOD, **{name: place(55, OTHER)}))) == ["histories-differ"]
+    assert codes(decide_truncation(with_position(name, place(55, OTHER)))) == ["histories-differ"]
 
 
 def test_an_unknown_history_keeps_all() -> None:
