@@ -1,0 +1,127 @@
+"""Everything that a run may touch, handed to it by bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from backupd.model.records import Progress
+from backupd.ports import Clock, ObjectStore, ReportProgress, SnapshotProvider, Writer
+
+if TYPE_CHECKING:
+    from backupd.archive.database import DatabaseArchive
+    from backupd.journal.journal import Journal
+    from backupd.policy.schema import Policy
+
+
+def silent(progress: Progress) -> None:
+    """Report progress to nobody."""
+
+
+class ProviderChoice(Protocol):
+    """The provider that suits a directory, and why it and not another."""
+
+    @property
+    def provider(self) -> SnapshotProvider:
+        """The one that was chosen."""
+        ...
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """One sentence for each provider that was looked at."""
+        ...
+
+
+class OpenArchive(Protocol):
+    """Opens the database's part of the archive."""
+
+    def __call__(self, identity: str | None) -> DatabaseArchive:
+        """With an identity it is made when there is none, and refused when it is another database's.
+
+        Raises:
+            ArchiveUnreachable: it cannot be read now.
+            NotFound: there is none, and no identity was given.
+            Refused: it belongs to another database.
+        """
+        ...
+
+
+class RunCommand(Protocol):
+    """Runs one of the policy's commands."""
+
+    def __call__(self, argv: Sequence[str], seconds_max: float) -> None:
+        """Run it to its end. Raises NotHealthy when it fails or takes longer than ``seconds_max``."""
+        ...
+
+
+@dataclass(slots=True)
+class RunContext:
+    """One database with its policy and all the hands that a run needs.
+
+    Attributes:
+        database: the name that the policy gives it.
+        policy: the policy, validated.
+        policy_path: the file it came from.
+        writer: speaks for the engine.
+        journal: the diary of runs and holds.
+        clock: the only source of time.
+        providers: every snapshot provider, for clearing leftovers.
+        choose_provider: tries out which provider suits a directory.
+        open_archive: opens the archive; called at most once for each way of opening.
+        probe_store: tries out whether the archive's store can be written once; raises ArchiveUnreachable.
+        lease: makes the lease that allows one run at a time; its argument names the run.
+        run_command: runs the policy's stop and start commands.
+        read_policy_commit: asks git for the policy's commit.
+        report: is told about progress.
+        node: the name of this host.
+        state_dir: this database's directory of local state.
+    """
+
+    database: str
+    policy: Policy
+    policy_path: Path
+    writer: Writer
+    journal: Journal
+    clock: Clock
+    providers: Sequence[SnapshotProvider]
+    choose_provider: Callable[[Path], ProviderChoice]
+    open_archive: OpenArchive
+    probe_store: Callable[[], ObjectStore]
+    lease: Callable[[str], AbstractContextManager[object]]
+    run_command: RunCommand
+    read_policy_commit: Callable[[], str | None]
+    node: str
+    state_dir: Path
+    report: ReportProgress = silent
+    _reading: DatabaseArchive | None = field(default=None, repr=False)
+    _writing: DatabaseArchive | None = field(default=None, repr=False)
+
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+        return self.writer.engine
+
+    def archive(self, *, create: bool = False) -> DatabaseArchive:
+        """The database's archive, opened once; ``create`` binds it to this pair when it is new.
+
+        Raises:
+            ArchiveUnreachable: it cannot be read now.
+            NotFound: nothing was ever backed up there (only without ``create``).
+            Refused: it is the archive of another database (only with ``create``).
+        """
+        if create:
+            if self._writing is None:
+                self._writing = self.open_archive(self.writer.identity())
+            return self._writing
+        if self._writing is not None:
+            return self._writing
+        if self._reading is None:
+            self._reading = self.open_archive(None)
+        return self._reading
+
+    def tell(self, what: str, done_bytes: int = 0, total_bytes: int = 0, **facts: str) -> None:
+        """Report one moment of progress."""
+        self.report(Progress(what, done_bytes, total_bytes, facts))

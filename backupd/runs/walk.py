@@ -1,0 +1,87 @@
+"""One backup run's way through the table of states, written into the journal at every move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+
+from backupd.errors import BackupdError, DamageFound, Refused
+from backupd.journal.records import JsonValue, Run
+from backupd.model.states import EDGES, FINAL_STATES, RunEvent, RunState
+from backupd.runs.context import RunContext
+
+
+class Walk:
+    """The run, the state it is in, its notes, and what must be undone however it ends.
+
+    ``undo`` is unwound by the run when it ends, well or not; what is put on it
+    last is undone first, so a freeze ends before its snapshot is discarded.
+    ``state_before_end`` is how far the run came when it ended otherwise.
+    """
+
+    def __init__(self, context: RunContext, run: Run, undo: ExitStack) -> None:
+        self.context = context
+        self.run = run
+        self.label = run.label
+        self.state = run.state
+        self.undo = undo
+        self.notes: list[str] = []
+        self.committed = False
+        self.state_before_end = run.state
+
+    def name(self, label: str) -> None:
+        """From now on the run is known by the backup's id."""
+        self.context.journal.set_label(self.run.id, label)
+        self.label = label
+
+    def move(self, event: RunEvent, **facts: JsonValue) -> None:
+        """Make one move of the table. Raises IllegalMove (a bug); the journal is asked first."""
+        edge = self.context.journal.move(self.run.id, event, **facts)
+        self.state = edge.to
+        if edge.to not in FINAL_STATES:
+            self.state_before_end = edge.to
+        self.context.tell(f"{edge.to}: {edge.says}", state=str(edge.to))
+
+    def note(self, sentence: str) -> None:
+        """Say something that belongs to the backup's record; it is in the journal too."""
+        self.notes.append(sentence)
+        self.context.journal.note(self.run.id, sentence)
+
+    def on_the_way_out(self, what: str, action: Callable[[], object]) -> None:
+        """Undo something when the run ends; a failure to do so is noted and never hides the reason of the end.
+
+        What stays behind is in the journal, so the next run's recovery removes it.
+        """
+
+        def act() -> None:
+            try:
+                action()
+            except BackupdError as error:
+                with suppress(BackupdError):
+                    self.note(f"{what} did not work: {error.problem} ({error.because}); the next run does it")
+
+        self.undo.callback(act)
+
+    def give_up(self, error: BaseException) -> None:
+        """Move to the end that fits the error and the state; a run with a record in the archive only waits."""
+        if self.state in FINAL_STATES or self.state is RunState.PENDING:
+            return
+        says = f"{error.problem} ({error.because})" if isinstance(error, BackupdError) else type(error).__name__
+        # A journal that cannot be written now leaves the run "in progress"; recovery ends it.
+        with suppress(BackupdError):
+            if self.committed:
+                if self.state is RunState.STORED:
+                    self.move(RunEvent.PROVE)
+                self.move(RunEvent.POSTPONE, because=says)
+                return
+            self.move(ending_for(self.state, error), because=says)
+
+
+def ending_for(state: RunState, error: BaseException) -> RunEvent:
+    """The event that ends a run in ``state`` because of ``error``."""
+    edges = EDGES[state]
+    if isinstance(error, Refused) and RunEvent.REFUSE in edges:
+        return RunEvent.REFUSE
+    if isinstance(error, DamageFound) and RunEvent.FAIL in edges:
+        return RunEvent.FAIL
+    return RunEvent.ABORT if RunEvent.ABORT in edges else RunEvent.FAIL
