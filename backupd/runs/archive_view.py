@@ -1,0 +1,146 @@
+"""What the archive held when it was last seen, kept beside the journal so that ``status`` is quick and never blind."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from backupd.archive import names
+from backupd.decide.restore_path import recovery_windows
+from backupd.errors import NotFound, NotHealthy
+from backupd.journal.records import JsonValue
+from backupd.model.records import ArchivedBackup, BackupType
+from backupd.runs.context import RunContext
+from backupd.runs.fitness import unfit_backups
+from backupd.steps import step
+
+_FILE_NAME = "archive-view.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveView:
+    """The few facts of the archive that ``status`` shows; ``names`` tell whether the archive has changed since."""
+
+    seen_at: datetime
+    names: tuple[str, ...]
+    last_full: dict[str, JsonValue] | None
+    last_incremental: dict[str, JsonValue] | None
+    recovery_window: dict[str, JsonValue] | None
+    findings: tuple[str, ...]
+
+
+def remember_archive(context: RunContext) -> ArchiveView:
+    """Read the archive's listing and keep what ``status`` needs of it.
+
+    Raises:
+        ArchiveUnreachable: it cannot be read; what was kept before stays.
+        NotHealthy: the state directory cannot be written.
+    """
+    view = look(context)
+    _write(context.state_dir / _FILE_NAME, view)
+    return view
+
+
+def remembered(context: RunContext) -> ArchiveView | None:
+    """What was kept last; None when nothing was, or it cannot be understood."""
+    try:
+        found = json.loads((context.state_dir / _FILE_NAME).read_text(encoding="utf-8"))
+        return ArchiveView(
+            seen_at=datetime.fromisoformat(found["seen_at"]),
+            names=tuple(found["names"]),
+            last_full=found["last_full"],
+            last_incremental=found["last_incremental"],
+            recovery_window=found["recovery_window"],
+            findings=tuple(found["findings"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def record_names(context: RunContext) -> tuple[str, ...]:
+    """The names of the backups' records and verdicts: equal names mean an equal archive, for nothing is overwritten.
+
+    Raises:
+        ArchiveUnreachable: it cannot be listed.
+        NotFound: nothing was ever backed up there.
+    """
+    archive = context.archive()
+    prefixes = (
+        names.records_prefix(archive.dbid),
+        names.verdicts_prefix(archive.dbid),
+        names.tombs_prefix(archive.dbid),
+    )
+    return tuple(found.name for prefix in prefixes for found in archive.store.list(prefix))
+
+
+def look(context: RunContext) -> ArchiveView:
+    """The archive as it is now. Raises ArchiveUnreachable."""
+    now = context.clock.now()
+    try:
+        known = record_names(context)
+        archive = context.archive()
+        listing = archive.list()
+    except NotFound:
+        return ArchiveView(now, (), None, None, None, ())
+    unfit = unfit_backups(archive, listing)
+    windows = recovery_windows(listing.backups, unfit=unfit)
+    window: dict[str, JsonValue] | None = None
+    if windows:
+        last = windows[-1]
+        window = {"from": last.from_time.isoformat(), "to": last.to_time.isoformat()}
+        window |= {"from_position": str(last.from_position), "to_position": str(last.to_position)}
+    return ArchiveView(
+        seen_at=now,
+        names=known,
+        last_full=_last(listing.backups, BackupType.FULL),
+        last_incremental=_last(listing.backups, BackupType.INCREMENTAL),
+        recovery_window=window,
+        findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
+    )
+
+
+def _last(backups: tuple[ArchivedBackup, ...], kind: BackupType) -> dict[str, JsonValue] | None:
+    records = [backup.record for backup in backups if backup.record.type is kind]
+    if not records:
+        return None
+    record = max(records, key=lambda one: (one.finished_at, one.id))
+    return {
+        "id": record.id,
+        "finished_at": record.finished_at.isoformat(),
+        "covers_until": record.covers_until.isoformat(),
+        "log_end": str(record.log_end),
+        "stored_bytes": record.stored_bytes,
+    }
+
+
+def _write(path: Path, view: ArchiveView) -> None:
+    text = json.dumps(
+        {
+            "seen_at": view.seen_at.isoformat(),
+            "names": list(view.names),
+            "last_full": view.last_full,
+            "last_incremental": view.last_incremental,
+            "recovery_window": view.recovery_window,
+            "findings": list(view.findings),
+        }
+    )
+    step("runs.archive_view")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        # No fsync: it is made anew from the archive when it is lost.
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise NotHealthy(
+            f"cannot write {path}",
+            because=error.strerror or str(error),
+            next_step=f"make room and allow writing in {path.parent}",
+        ) from error

@@ -1,0 +1,242 @@
+"""A backup, state by state: planned, prepared, frozen, captured, thawed, checked, stored, proven, stamped, complete."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import backupd
+from backupd.archive.open_backup import OpenBackup
+from backupd.errors import BackupdError, FreezeBroken
+from backupd.journal.process import this_process
+from backupd.journal.records import JsonValue, RunKind, TruncationNote
+from backupd.model.position import Position
+from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
+from backupd.model.states import RunEvent, RunState
+from backupd.ports import Prepared
+from backupd.runs.archive_view import remember_archive
+from backupd.runs.backup_plan import BackupPlan, plan_backup
+from backupd.runs.content import Content, checked_logs, store_logs, store_pages
+from backupd.runs.context import RunContext
+from backupd.runs.listing import backup_json
+from backupd.runs.recover import recover_under_lease
+from backupd.runs.settle import settle
+from backupd.runs.snapshot import capture
+from backupd.runs.truncate import truncate_after_backup
+from backupd.runs.walk import Walk
+
+# In these states a backup has written nothing but its intent.
+_NOTHING_STORED = frozenset({RunState.PLANNED, RunState.PREPARED, RunState.FROZEN, RunState.CAPTURED})
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOutcome:
+    """What a backup run came to; ``record`` is None only for a dry run."""
+
+    plan: BackupPlan
+    record: BackupRecord | None
+    state: RunState
+    truncation: TruncationNote | None
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The keys of the backup JSON; a dry run shows its plan."""
+        if self.record is None:
+            return {"dry_run": True, "state": self.state.value, **self.plan.to_json()}
+        return {**backup_json(self.record, self.state.value, self.truncation), "notes": list(self.notes)}
+
+
+def run_backup(
+    context: RunContext, requested: BackupType, *, dry_run: bool = False, reason: str = "manual"
+) -> BackupOutcome:
+    """Take one backup now.
+
+    Promise: when this returns, the archive lists the backup as complete (or
+    pending, when only its stamp is late); when it raises or dies, the archive
+    lists nothing, replay runs, and no log has left any copy.  A snapshot that was
+    spoiled by its freeze is tried once more at once.
+
+    Raises:
+        Busy: another run works on the database.
+        Refused: a rule says no; nothing was touched.
+        NotHealthy: a copy is not fit, or the freeze did not hold twice.
+        DamageFound: a page or a log file is bad; the passive is marked suspect.
+        ArchiveUnreachable: the archive cannot be read or written.
+    """
+    if dry_run:
+        plan = plan_backup(context, requested, dry_run=True)
+        return BackupOutcome(plan, None, RunState.PLANNED, None, plan.notes)
+    with context.lease(f"{requested} backup of {context.database}"):
+        recovered = recover_under_lease(context)
+        try:
+            return _walk_once(context, requested, reason, recovered)
+        except FreezeBroken as broken:
+            said = f"tried once more, because the first freeze did not hold: {broken.because}"
+            return _walk_once(context, requested, reason, (*recovered, said))
+
+
+def _walk_once(context: RunContext, requested: BackupType, reason: str, before: tuple[str, ...]) -> BackupOutcome:
+    facts: dict[str, JsonValue] = {"requested": requested.value, "reason": reason}
+    run = context.journal.begin_run(database=context.database, kind=RunKind.BACKUP, type=requested.value, facts=facts)
+    with ExitStack() as outer:
+        try:
+            with ExitStack() as undo:
+                walk = Walk(context, run, undo)
+                for sentence in before:
+                    walk.note(sentence)
+                try:
+                    outer.enter_context(context.writer.replication())
+                    plan = plan_backup(context, requested)
+                    archived = _carry_out(walk, plan)
+                    _settled(walk, archived)
+                except BaseException as error:
+                    walk.give_up(error)
+                    raise
+        finally:
+            _remember(context)
+        truncation = None
+        if archived.record.type.moves_stamp:
+            truncation = truncate_after_backup(context, archived.record.id)
+        return BackupOutcome(plan, archived.record, walk.state, truncation, tuple(walk.notes))
+
+
+def _carry_out(walk: Walk, plan: BackupPlan) -> ArchivedBackup:
+    """From planned to proven: everything up to the commit of the record."""
+    context, policy = walk.context, walk.context.policy
+    started = context.clock.now()
+    for sentence in plan.notes:
+        walk.note(sentence)
+    backup = _announce(walk, plan)
+    prepared = context.writer.prepare(
+        checkpoint=policy.prepare.checkpoint, timeout_seconds=policy.prepare.timeout_seconds, report=context.report
+    )
+    _hold(walk, plan.log_start or plan.last_stamp_end or prepared.position)
+    walk.move(RunEvent.PREPARE, type=plan.type.value, position=str(prepared.position))
+    draft = BackupRecord(
+        id=walk.label,
+        database=context.database,
+        engine=context.engine,
+        type=plan.type,
+        source_copy=plan.source_copy,
+        source_role=plan.source_role,
+        source_host=this_process().host,
+        started_at=started,
+        finished_at=started,
+        covers_until=prepared.covers_until,
+        log_start=prepared.position,
+        log_end=prepared.position,
+        parent=plan.parent.record.id if plan.parent else None,
+        parent_sha256=plan.parent.sha256 if plan.parent else None,
+        nonce=backup.nonce,
+        policy_commit=context.read_policy_commit(),
+        tool_version=backupd.__version__,
+    )
+    if plan.type.takes_pages:
+        draft, content = _pages(walk, plan, backup, draft)
+    else:
+        draft, content = _log_only(walk, plan, backup, draft, prepared)
+    walk.move(RunEvent.STORE, stored_bytes=content.stored_bytes, read_bytes=content.read_bytes)
+    return _proven(walk, backup, draft, content)
+
+
+def _announce(walk: Walk, plan: BackupPlan) -> OpenBackup:
+    """Write the intent, so that no prune takes away what this backup builds on; it goes however the run ends."""
+    level = walk.context.policy.archive_options.compression_level
+    backup = walk.context.archive(create=True).begin(plan.type, parent=plan.parent, level=level)
+
+    def give_up() -> None:
+        if walk.committed:
+            return
+        if walk.state_before_end in _NOTHING_STORED:
+            backup.withdraw()
+        else:
+            backup.abort("its run ended early")
+
+    walk.on_the_way_out("giving up the backup", give_up)
+    walk.name(backup.label)
+    return backup
+
+
+def _hold(walk: Walk, needs_from: Position) -> None:
+    context = walk.context
+    holder = f"backup {walk.label}"
+    hold = Hold(holder, context.database, needs_from, "a backup reads it", context.clock.now())
+    context.journal.place_hold(hold)
+    walk.on_the_way_out("releasing the hold", lambda: context.journal.release_hold(context.database, holder))
+
+
+def _pages(walk: Walk, plan: BackupPlan, backup: OpenBackup, draft: BackupRecord) -> tuple[BackupRecord, Content]:
+    captured = capture(walk)
+    content = store_pages(walk, backup, captured)
+    if plan.type is BackupType.FULL and plan.last_stamp_end is not None:
+        content = _bridge(walk, plan.last_stamp_end, captured.position, backup, content)
+    draft = replace(
+        draft,
+        log_start=captured.position,
+        log_end=captured.position,
+        provider=captured.provider,
+        frozen_seconds=captured.frozen_seconds,
+    )
+    return draft, content
+
+
+def _bridge(walk: Walk, after: Position, until: Position, backup: OpenBackup, content: Content) -> Content:
+    """Take the log between the last chain and this full along, so that no moment between them is lost.
+
+    The full does not need it, so a gap there is said and does not end the run.
+    """
+    if not after.same_history(until):
+        return content
+    try:
+        closed = checked_logs(walk, after, until)
+    except BackupdError as error:
+        if error.exit_status != 7:
+            raise
+        walk.note(f"points in time between {after} and this full cannot be restored: {error.because}")
+        return content
+    return store_logs(walk.context, backup, closed, content)
+
+
+def _log_only(
+    walk: Walk, plan: BackupPlan, backup: OpenBackup, draft: BackupRecord, prepared: Prepared
+) -> tuple[BackupRecord, Content]:
+    start = plan.log_start or prepared.position
+    closed = checked_logs(walk, start, prepared.position)
+    walk.move(RunEvent.CHECK, checked_logs=len(closed))
+    content = store_logs(walk.context, backup, closed, Content())
+    end = closed[-1].log.end if closed else start
+    return replace(draft, log_start=start, log_end=end), content
+
+
+def _proven(walk: Walk, backup: OpenBackup, draft: BackupRecord, content: Content) -> ArchivedBackup:
+    """Read back what was stored, then commit; after this line the backup exists."""
+    context = walk.context
+    proven_bytes = backup.prove(lambda done: context.tell("reading back", done, content.stored_bytes))
+    record = replace(
+        draft,
+        finished_at=context.clock.now(),
+        files=content.files,
+        logs=content.logs,
+        read_bytes=content.read_bytes,
+        stored_bytes=content.stored_bytes,
+        checked_pages=content.checked_pages,
+        notes=tuple(walk.notes),
+    )
+    archived = backup.commit(record)
+    walk.committed = True
+    walk.move(RunEvent.PROVE, proven_bytes=proven_bytes)
+    return archived
+
+
+def _settled(walk: Walk, archived: ArchivedBackup) -> None:
+    walk.state, sentence = settle(walk.context, walk.run.id, walk.state, archived.record)
+    if sentence:
+        walk.note(sentence)
+
+
+def _remember(context: RunContext) -> None:
+    """Refresh what ``status`` knows of the archive; it reads the archive itself when this is missing."""
+    try:
+        remember_archive(context)
+    except BackupdError:
+        return

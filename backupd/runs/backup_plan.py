@@ -1,0 +1,153 @@
+"""Plans a backup: which type it becomes, which copy it reads, what it builds on, or which rule refuses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backupd.decide.backup_type import BackupChoice, RefuseBackup, decide_backup_type
+from backupd.decide.source_copy import RefuseSource, UseCopy, choose_source
+from backupd.errors import BackupdError, NotFound, NotHealthy, Refused
+from backupd.journal.records import JsonValue
+from backupd.model.pair import CopyState, PairStatus
+from backupd.model.position import Position
+from backupd.model.records import ArchivedBackup, BackupType, Stamps
+from backupd.runs.context import RunContext
+from backupd.runs.fitness import unfit_backups
+
+_POLL_SECONDS = 0.25
+# A copy in one of these states gets well without help while replication runs.
+_PASSING_STATES = frozenset({CopyState.INITIALIZING, CopyState.SEEDING, CopyState.MUST_SEED, CopyState.STOPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """What a backup run is going to do, and why.
+
+    ``log_start`` is where an increment's log begins and None for a full or copy;
+    ``last_stamp_end`` is where the last full or incremental ended, in this history.
+    """
+
+    requested: BackupType
+    type: BackupType
+    source_copy: str
+    source_role: str
+    parent: ArchivedBackup | None
+    log_start: Position | None
+    last_stamp_end: Position | None
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The form that ``backup --dry-run --json`` shows."""
+        return {
+            "requested": self.requested.value,
+            "type": self.type.value,
+            "source_copy": self.source_copy,
+            "source_role": self.source_role,
+            "parent": self.parent.record.id if self.parent else None,
+            "log_start": str(self.log_start) if self.log_start else None,
+            "notes": list(self.notes),
+        }
+
+
+def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = False) -> BackupPlan:
+    """Judge the copies and the archive and decide; changes nothing.
+
+    A ``dry_run`` neither waits for a copy nor makes an archive.
+
+    Raises:
+        NotHealthy: the passive is not fit to be read.
+        Refused: a rule says no.
+        ArchiveUnreachable: the archive cannot be read.
+    """
+    pair, source = _judge_source(context, wait=not dry_run)
+    backups, unfit = _archived(context, dry_run=dry_run)
+    stamps = context.writer.stamps()
+    answer = decide_backup_type(
+        requested,
+        stamps,
+        backups,
+        pair.history,
+        unfit=unfit,
+        oldest_held=context.writer.truncation_evidence().oldest_held,
+        raise_to_full=context.policy.backup.raise_to_full,
+    )
+    if isinstance(answer, RefuseBackup):
+        raise Refused(
+            f"no {requested} backup of {context.database} now",
+            because="; ".join(str(reason) for reason in answer.reasons),
+            next_step=f"backupctl status {context.database}",
+            reasons=[reason.as_json() for reason in answer.reasons],
+        )
+    return BackupPlan(
+        requested=requested,
+        type=answer.type,
+        source_copy=source.name,
+        source_role=source.role.value,
+        parent=answer.parent,
+        log_start=answer.log_start,
+        last_stamp_end=_stamp_end(stamps, pair.history),
+        notes=_notes(answer, source),
+    )
+
+
+def _notes(choice: BackupChoice, source: UseCopy) -> tuple[str, ...]:
+    notes = [str(reason) for reason in (*choice.reasons, *source.reasons)]
+    if choice.raised:
+        notes.insert(0, f"raised from {choice.requested} to {choice.type}")
+    return tuple(notes)
+
+
+def _stamp_end(stamps: Stamps, history: str | None) -> Position | None:
+    last = stamps.last
+    return last.end if last is not None and last.end.history == history else None
+
+
+def _archived(context: RunContext, *, dry_run: bool) -> tuple[tuple[ArchivedBackup, ...], dict[str, str]]:
+    try:
+        archive = context.archive(create=not dry_run)
+    except NotFound:
+        return (), {}
+    listing = archive.list()
+    return listing.backups, unfit_backups(archive, listing)
+
+
+def _judge_source(context: RunContext, *, wait: bool) -> tuple[PairStatus, UseCopy]:
+    """Ask the rules until they name a copy or refuse; a copy that is only starting is given time.
+
+    The wait is bounded by the policy: ``source.wait_seconds_max``, and for a copy
+    that is being started or seeded at least ``prepare.timeout_seconds``.
+    """
+    began = context.clock.monotonic()
+    while True:
+        pair = context.writer.pair()
+        waited = context.clock.monotonic() - began
+        answer = choose_source(context.policy.source_rules(), pair, waited_seconds=waited)
+        if isinstance(answer, UseCopy):
+            return pair, answer
+        passing = pair.passive.state in _PASSING_STATES and waited < context.policy.prepare.timeout_seconds
+        if not wait or (isinstance(answer, RefuseSource) and not passing):
+            raise _unfit(context.database, pair, "; ".join(str(reason) for reason in answer.reasons))
+        context.tell(f"waiting for the passive copy, which is {pair.passive.state}", state="waiting")
+        context.clock.sleep(_POLL_SECONDS)
+
+
+def _unfit(database: str, pair: PairStatus, because: str) -> BackupdError:
+    state = pair.passive.state
+    if state is CopyState.HEALTHY:
+        return Refused(
+            f"no copy of {database} may be backed up now",
+            because=because,
+            next_step=f"backupctl status {database}",
+        )
+    cures = {
+        CopyState.SUSPENDED: f"backupctl copy resume {database}",
+        CopyState.SUSPECT: f"backupctl copy seed {database}",
+        CopyState.FAILED: f"backupctl copy seed {database}",
+        CopyState.MUST_SEED: f"backupctl copy seed {database}",
+        CopyState.RESTORING: "backupctl recover",
+    }
+    return NotHealthy(
+        f"the passive copy of {database} is {state}",
+        because=because or pair.passive.because or "only a healthy passive is backed up",
+        next_step=cures.get(state, f"backupctl check {database}"),
+    )

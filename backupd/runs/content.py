@@ -1,0 +1,147 @@
+"""Checks what a backup holds and stores it: pages as they stream out of the snapshot, log files one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from backupd.archive.open_backup import OpenBackup
+from backupd.errors import DamageFound, NotHealthy
+from backupd.model.position import Position
+from backupd.model.records import StoredFile, StoredLog
+from backupd.model.states import RunEvent
+from backupd.pipeline.store import StoreResult, store_file
+from backupd.ports import ClosedLog, PageSource
+from backupd.runs.context import RunContext
+from backupd.runs.snapshot import Captured
+from backupd.runs.walk import Walk
+
+_PAGES_NAMED_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What has been stored, and what it took."""
+
+    files: tuple[StoredFile, ...] = ()
+    logs: tuple[StoredLog, ...] = ()
+    read_bytes: int = 0
+    stored_bytes: int = 0
+    checked_pages: int = 0
+
+
+def store_pages(walk: Walk, backup: OpenBackup, captured: Captured) -> Content:
+    """Store every file of the snapshot; each page is checked on its way, and the engine looks if the policy asks.
+
+    Raises:
+        DamageFound: a page is not what replay wrote; the passive is marked suspect.
+        ArchiveUnreachable: it could not be stored.
+    """
+    context = walk.context
+    content = Content()
+    sources = context.writer.page_sources(captured.snapshot.directory, captured.position)
+    for number, source in enumerate(sources):
+        options = context.policy.archive_options
+        result = store_file(
+            source,
+            backup,
+            level=options.compression_level,
+            workers=options.threads,
+            file_number=number,
+            report=context.report,
+        )
+        content = replace(
+            content,
+            files=(*content.files, _sound(context, source, result)),
+            read_bytes=content.read_bytes + result.read_bytes,
+            stored_bytes=content.stored_bytes + result.stored_bytes,
+            checked_pages=content.checked_pages + result.checked_pages,
+        )
+    _engine_check(walk, captured)
+    walk.move(RunEvent.CHECK, checked_pages=content.checked_pages)
+    return content
+
+
+def _sound(context: RunContext, source: PageSource, result: StoreResult) -> StoredFile:
+    """The stored file; count checked must be count expected."""
+    if result.file is not None and result.checked_pages == source.page_count:
+        return result.file
+    if result.bad_pages:
+        named = ", ".join(str(page + 1) for page in result.bad_pages[:_PAGES_NAMED_MAX])
+        more = (
+            f" and {result.bad_page_count - _PAGES_NAMED_MAX} more" if result.bad_page_count > _PAGES_NAMED_MAX else ""
+        )
+        because = f"page {named}{more} of {source.name} is not what replay wrote there"
+    else:
+        because = f"{result.checked_pages} pages of {source.name} were checked, {source.page_count} were expected"
+    raise _suspect(context, because, pages=[page + 1 for page in result.bad_pages], file=source.name)
+
+
+def _engine_check(walk: Walk, captured: Captured) -> None:
+    level = walk.context.policy.check.integrity
+    if level == "none":
+        return
+    walk.context.tell(f"the engine checks the snapshot ({level})", state="check")
+    findings = walk.context.writer.check_snapshot(captured.snapshot.directory, level)
+    if findings:
+        raise _suspect(walk.context, f"the engine's {level} check says: {findings[0]}", findings=list(findings))
+    walk.note(f"the engine's {level} check of the snapshot found nothing")
+
+
+def _suspect(context: RunContext, because: str, **details: object) -> DamageFound:
+    """Mark the passive, then say it: nothing is backed up from it or truncated until it is seeded."""
+    context.writer.mark_suspect(because)
+    return DamageFound(
+        f"the passive copy of {context.database} is damaged",
+        because=because,
+        next_step=f"backupctl copy seed {context.database}",
+        **details,
+    )
+
+
+def checked_logs(walk: Walk, after: Position, until: Position) -> Sequence[ClosedLog]:
+    """The passive's log files from ``after`` to ``until``, each verified whole, without a gap.
+
+    Raises:
+        NotHealthy: there is a gap.
+        DamageFound: one is damaged; the passive is marked suspect.
+    """
+    context = walk.context
+    closed = context.writer.closed_logs(after, until)
+    place = after
+    for one in closed:
+        if one.log.start != place:
+            raise NotHealthy(
+                f"the log of {context.database} has a gap on the passive",
+                because=f"log file {one.log.number} begins at {one.log.start}, the one before it ends at {place}",
+                next_step=f"backupctl backup {context.database} --type full",
+            )
+        place = one.log.end
+        try:
+            context.writer.check_log(one)
+        except DamageFound as damage:
+            raise _suspect(context, f"log file {one.log.number}: {damage.because}") from damage
+    if place < until:
+        raise NotHealthy(
+            f"the log of {context.database} ends too early on the passive",
+            because=f"it is closed up to {place}, and the backup needs it up to {until}",
+            next_step=f"backupctl status {context.database}",
+        )
+    return closed
+
+
+def store_logs(context: RunContext, backup: OpenBackup, closed: Sequence[ClosedLog], content: Content) -> Content:
+    """Store log files, oldest first, and add them to what is stored already."""
+    total = sum(one.log.size_bytes for one in closed)
+    done = 0
+    stored: list[StoredLog] = []
+    for one in closed:
+        stored.append(backup.put_log(one.log, one.path))
+        done += one.log.size_bytes
+        context.tell("storing log", done, total)
+    return replace(
+        content,
+        logs=(*content.logs, *stored),
+        read_bytes=content.read_bytes + total,
+        stored_bytes=content.stored_bytes + sum(one.stored_bytes for one in stored),
+    )
