@@ -1,0 +1,288 @@
+"""Plans a restore: what would be fetched and replayed, what is there now, and exactly what would be lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
+from backupd.errors import NotFound
+from backupd.journal.records import JsonValue
+from backupd.model.position import Position
+from backupd.model.records import ArchivedBackup
+from backupd.pipeline.fetch import FetchPlan, plan_fetch
+from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
+from backupd.runs.context import RunContext
+from backupd.runs.fitness import unfit_backups
+
+if TYPE_CHECKING:
+    from backupd.archive.database import DatabaseArchive
+
+# Room for a log file on its way, the engine's own files and the filesystem's tables.
+_SPARE_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """One restore, decided; ``--dry-run`` prints it and ``run_restore`` carries out this very object.
+
+    ``blockers`` are the reasons for which ``run_restore`` would refuse as things
+    stand; ``lost`` says what the target has that the restored state will not have.
+    """
+
+    database: str
+    target: str
+    wish: RestoreWish
+    route: RestorePath
+    facts: TargetFacts
+    fetch_bytes: int
+    fetch_pages: int
+    local_pages: int
+    total_bytes: int
+    log_bytes: int
+    present: str
+    lost: tuple[str, ...]
+    blockers: tuple[str, ...]
+    notes: tuple[str, ...]
+    steps: tuple[str, ...]
+
+    @property
+    def role(self) -> str:
+        """What the target is: active or directory."""
+        return self.facts.role
+
+    @property
+    def path(self) -> str:
+        """Where the restored file will lie."""
+        return str(self.facts.path)
+
+    @property
+    def base(self) -> str:
+        """The id of the backup that the pages come from."""
+        return self.route.full.record.id
+
+    @property
+    def backups(self) -> tuple[str, ...]:
+        """All backups that are read, the one with the pages first."""
+        return self.route.backups
+
+    @property
+    def end(self) -> Position:
+        """The restored state stands here, or before it when a time was wished."""
+        return self.route.until or self.route.end
+
+    @property
+    def at(self) -> datetime | None:
+        """The wished moment, if it was a moment."""
+        return self.route.at
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The data files' names."""
+        return tuple(file.path for file in self.route.full.record.files)
+
+    @property
+    def logs_count(self) -> int:
+        """How many log files are replayed."""
+        return len(self.route.logs)
+
+    @property
+    def free_bytes(self) -> int:
+        """Free space where the restored file is built."""
+        return self.facts.free_bytes
+
+    @property
+    def users(self) -> tuple[ProcessUse, ...]:
+        """Programs that have the target open now."""
+        return self.facts.users
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The form that ``restore --dry-run --json`` shows."""
+        return {
+            "database": self.database,
+            "target": self.target,
+            "role": self.role,
+            "path": self.path,
+            "files": list(self.files),
+            "wish": str(self.wish),
+            "base": self.base,
+            "backups": list(self.backups),
+            "end": str(self.end),
+            "at": self.at.isoformat() if self.at else None,
+            "logs_count": self.logs_count,
+            "log_bytes": self.log_bytes,
+            "fetch_bytes": self.fetch_bytes,
+            "fetch_pages": self.fetch_pages,
+            "local_pages": self.local_pages,
+            "total_bytes": self.total_bytes,
+            "free_bytes": self.free_bytes,
+            "present": self.present,
+            "lost": list(self.lost),
+            "users": [{"pid": user.pid, "command": user.command, "path": user.path} for user in self.users],
+            "blockers": list(self.blockers),
+            "notes": list(self.notes),
+            "steps": list(self.steps),
+        }
+
+
+def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active") -> RestorePlan:
+    """Decide a restore; reads the archive's records and the target, and changes nothing.
+
+    Args:
+        context: the database.
+        wish: the state that is wanted.
+        target: ``active``, the name of the active copy, or a directory.
+
+    Raises:
+        Refused: the target is a passive.
+        NotFound: no backup leads to the wished state; ``because`` names what can be restored.
+        ArchiveUnreachable: the archive cannot be read.
+        DamageFound: a page map that the plan needs is damaged.
+    """
+    place = context.writer.restore_target(target)
+    facts = place.facts()
+    archive = context.archive()
+    listing = archive.list()
+    if not listing.backups:
+        raise NotFound(
+            f"there is no backup of {context.database}",
+            because="the archive lists none",
+            next_step=f"backupctl backup {context.database} --type full",
+        )
+    route = find_restore_path(wish, listing.backups, unfit=unfit_backups(archive, listing))
+    fetches = _fetches(archive, route.full, place)
+    total = sum(file.size_bytes for file in route.full.record.files)
+    return RestorePlan(
+        database=context.database,
+        target=target,
+        wish=wish,
+        route=route,
+        facts=facts,
+        fetch_bytes=sum(fetch.fetch_bytes for fetch in fetches),
+        fetch_pages=sum(fetch.fetch_pages for fetch in fetches),
+        local_pages=sum(fetch.local_pages for fetch in fetches),
+        total_bytes=total,
+        log_bytes=sum(stored.stored_bytes for stored in route.logs),
+        present=_present(facts),
+        lost=_lost(context, facts, route, listing.backups),
+        blockers=_blockers(context, facts, total + _largest_log(route) + _SPARE_BYTES - _staged_bytes(place, route)),
+        notes=tuple(str(reason) for reason in route.reasons),
+        steps=_steps(context, facts, route),
+    )
+
+
+def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
+    """The same plan with the target as it is now: what is there, what would be lost, what blocks."""
+    place = context.writer.restore_target(plan.target)
+    facts = place.facts()
+    needed = plan.total_bytes + _largest_log(plan.route) + _SPARE_BYTES - _staged_bytes(place, plan.route)
+    return replace(
+        plan,
+        facts=facts,
+        present=_present(facts),
+        lost=_lost(context, facts, plan.route, context.archive().list().backups),
+        blockers=_blockers(context, facts, needed),
+    )
+
+
+def _largest_log(route: RestorePath) -> int:
+    return max((stored.log.size_bytes for stored in route.logs), default=0)
+
+
+def _fetches(archive: DatabaseArchive, full: ArchivedBackup, place: RestoreTarget) -> list[FetchPlan]:
+    return [
+        plan_fetch(file, archive.store, place.stage_path(file.path), place.live_path(file.path))
+        for file in full.record.files
+    ]
+
+
+def _staged_bytes(place: RestoreTarget, route: RestorePath) -> int:
+    """What an interrupted restore has put on the stage already; it needs no new space."""
+    staged = 0
+    for file in route.full.record.files:
+        try:
+            staged += place.stage_path(file.path).stat().st_blocks * 512
+        except OSError:
+            continue
+    return staged
+
+
+def _present(facts: TargetFacts) -> str:
+    if not facts.exists:
+        return f"nothing is at {facts.path} now"
+    where = f", at position {facts.position}" if facts.position else ""
+    return f"{facts.path} is there now, {facts.size_bytes} bytes{where}"
+
+
+def _lost(
+    context: RunContext, facts: TargetFacts, route: RestorePath, backups: tuple[ArchivedBackup, ...]
+) -> tuple[str, ...]:
+    """What the target has and the restored state has not, in position and in time."""
+    if facts.role == "directory":
+        return (f"the file {facts.path} would be replaced",) if facts.exists else ()
+    if not facts.exists:
+        return ()
+    lost: list[str] = []
+    end, here = route.until or route.end, facts.position
+    if here is None:
+        lost.append("everything that is in the file now and not in the restored state; its position is not known")
+    elif not here.same_history(end):
+        lost.append(f"all that was committed in history {here.history}, which the restored state does not belong to")
+    elif here > end and route.at is None:
+        lost.append(
+            f"{here.offset - end.offset} entries of log: the file stands at {here}, the restored state at {end}"
+        )
+    elif route.at is not None:
+        lost.append(f"every commit after {route.at.isoformat()} (the file stands at {here})")
+    moment = route.at or _known_until(end, backups)
+    if moment is not None and (here is None or here != end):
+        lost.append(
+            f"up to {_spell((context.clock.now() - moment).total_seconds())} of changes, back to {moment.isoformat()}"
+        )
+    return tuple(lost)
+
+
+def _known_until(end: Position, backups: tuple[ArchivedBackup, ...]) -> datetime | None:
+    """The newest moment at which the restored state is known to have been the whole state."""
+    moments = [backup.record.covers_until for backup in backups if backup.record.log_end == end]
+    return max(moments, default=None)
+
+
+def _spell(seconds: float) -> str:
+    """A length of time as a person says it."""
+    whole = max(0, round(seconds))
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if whole >= 2 * size:
+            return f"{whole // size} {name}s"
+    return f"{whole} seconds"
+
+
+def _blockers(context: RunContext, facts: TargetFacts, needed_bytes: int) -> tuple[str, ...]:
+    blockers = []
+    if facts.free_bytes < needed_bytes:
+        blockers.append(f"{needed_bytes} bytes are needed beside {facts.path}, and {facts.free_bytes} are free")
+    if facts.users and not context.policy.restore.stop_command:
+        named = ", ".join(f"{user.command} (pid {user.pid})" for user in facts.users)
+        blockers.append(f"{facts.path} is open in {named}, and the policy has no stop command")
+    return tuple(blockers)
+
+
+def _steps(context: RunContext, facts: TargetFacts, route: RestorePath) -> tuple[str, ...]:
+    live = facts.role != "directory"
+    steps = []
+    if live and context.policy.restore.stop_command:
+        steps.append(f"run the policy's stop command: {' '.join(context.policy.restore.stop_command)}")
+    if live:
+        steps.append("suspend replication")
+    steps.append(f"fetch the pages of {route.full.record.type} {route.full.record.id} beside {facts.path}, verified")
+    if route.logs:
+        stop = route.at.isoformat() if route.at else str(route.until or route.end)
+        steps.append(f"replay {len(route.logs)} log files up to {stop}")
+    steps.append("check the result with the engine")
+    steps.append(f"put it in place at {facts.path}")
+    if live and context.policy.restore.start_command:
+        steps.append(f"run the policy's start command: {' '.join(context.policy.restore.start_command)}")
+    if live:
+        steps.append("begin a new history and seed the passive from the active; a new full is due")
+    return tuple(steps)
