@@ -1,0 +1,191 @@
+"""Tries everything that a run needs, end to end, and names what to fix."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from backupd.errors import BackupdError, NotFound, NotHealthy, Refused
+from backupd.journal.records import JsonValue
+from backupd.model.pair import CopyState, CopyStatus
+from backupd.runs.context import RunContext
+from backupd.runs.snapshot import place_of
+
+_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFinding:
+    """One thing that was tried: whether it works, the fact, and what helps when it does not."""
+
+    name: str
+    ok: bool
+    because: str
+    next_step: str = ""
+    exit_status: int = 0
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The form that ``check --json`` shows."""
+        return {"name": self.name, "ok": self.ok, "because": self.because, "next_step": self.next_step}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """All that was tried."""
+
+    findings: tuple[CheckFinding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a backup would work now."""
+        return all(finding.ok for finding in self.findings)
+
+    @property
+    def exit_status(self) -> int:
+        """0, or that of the first thing that does not work."""
+        return next((finding.exit_status for finding in self.findings if not finding.ok), 0)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The form that ``check --json`` shows."""
+        return {"ok": self.ok, "findings": [finding.to_json() for finding in self.findings]}
+
+
+def run_check(context: RunContext) -> CheckResult:
+    """Try what a run needs: state, archive, copies, replication, snapshots, space.
+
+    Writes only probes, and removes them.
+    """
+    tries: tuple[tuple[str, Callable[[RunContext], str]], ...] = (
+        ("policy", _policy),
+        ("state directory", _state_directory),
+        ("archive", _archive),
+        ("replication", _replication),
+        ("snapshot", _snapshot),
+        ("space on the passive", _space_passive),
+        ("unfinished runs", _unfinished),
+    )
+    findings = []
+    for name, attempt in tries:
+        context.tell(f"checking: {name}", state="check")
+        try:
+            findings.append(CheckFinding(name, ok=True, because=attempt(context)))
+        except BackupdError as error:
+            because = f"{error.problem}: {error.because}"
+            findings.append(CheckFinding(name, False, because, error.next_step, error.exit_status))
+    return CheckResult(tuple(findings))
+
+
+def _policy(context: RunContext) -> str:
+    commit = context.read_policy_commit()
+    if commit is None:
+        return f"{context.policy_path} is valid; it is in no git repository, so backups will not name its commit"
+    return f"{context.policy_path} is valid, at commit {commit[:12]}{' with changes' if '+' in commit else ''}"
+
+
+def _state_directory(context: RunContext) -> str:
+    place = context.state_dir
+    probe = place / f".probe-{secrets.token_hex(4)}"
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe.write_bytes(b"probe")
+    except OSError as error:
+        raise NotHealthy(
+            f"cannot write the state directory {place}",
+            because=error.strerror or str(error),
+            next_step=f'make it writable for this user: chown "$USER" {place}',
+        ) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    context.journal.runs(context.database, limit=1)
+    return f"{place} can be written"
+
+
+def _archive(context: RunContext) -> str:
+    store = context.probe_store()
+    try:
+        archive = context.archive()
+        found = archive.repository.identity_of(archive.dbid)
+    except NotFound:
+        return f"{store.describe()} can be written, and nothing of {context.database} is there yet"
+    if found.identity != context.writer.identity():
+        raise Refused(
+            f"{store.describe()} holds the backups of another database named {context.database}",
+            because=f"they are of the pair {found.identity}, this is the pair {context.writer.identity()}",
+            next_step="give this database an archive of its own: `archive = ...` in its policy",
+        )
+    listing = archive.list()
+    damaged = f", {len(listing.findings)} of them damaged" if listing.findings else ""
+    return f"{store.describe()} can be written, and lists {len(listing.backups)} backups{damaged}"
+
+
+def _replication(context: RunContext) -> str:
+    """Start it (or use the service's), and let the passive catch up with the active as it is now."""
+    with context.writer.replication():
+        passive = _healthy_passive(context)
+        prepared = context.writer.prepare(
+            checkpoint=False, timeout_seconds=context.policy.prepare.timeout_seconds, report=context.report
+        )
+    return f"the passive {passive.name} is healthy and has replayed up to {prepared.position}"
+
+
+def _healthy_passive(context: RunContext) -> CopyStatus:
+    began = context.clock.monotonic()
+    while True:
+        pair = context.writer.pair()
+        passive, waited = pair.passive, context.clock.monotonic() - began
+        if passive.state is CopyState.HEALTHY:
+            return passive
+        helpless = passive.state in {CopyState.SUSPENDED, CopyState.SUSPECT, CopyState.FAILED}
+        if helpless or waited > _WAIT_SECONDS:
+            verb = "resume" if passive.state is CopyState.SUSPENDED else "seed"
+            raise NotHealthy(
+                f"the passive {passive.name} is {passive.state}",
+                because=passive.because or pair.active.because or f"it was not healthy within {_WAIT_SECONDS:g} s",
+                next_step=f"backupctl copy {verb} {context.database}",
+            )
+        context.clock.sleep(_POLL_SECONDS)
+
+
+def _snapshot(context: RunContext) -> str:
+    choice = context.choose_provider(place_of(context.writer.pair().passive.path))
+    return f"{choice.provider.name} ({'; '.join(choice.reasons)})"
+
+
+def _space_passive(context: RunContext) -> str:
+    """A plain copy needs the file once more; log needs some room in any case."""
+    passive = Path(context.writer.pair().passive.path)
+    try:
+        free = shutil.disk_usage(place_of(str(passive))).free
+        size = passive.stat().st_size if passive.is_file() else 0
+    except OSError as error:
+        raise NotHealthy(
+            f"cannot look at {passive}",
+            because=error.strerror or str(error),
+            next_step=f"ls -l {passive}",
+        ) from error
+    copies = "shares-blocks" not in context.choose_provider(place_of(str(passive))).provider.features
+    needed = (size if copies else 0) + context.policy.sqlite.log_file_bytes_max
+    if free < needed:
+        raise NotHealthy(
+            f"too little space beside {passive}",
+            because=f"{needed} bytes are needed for a snapshot and log, {free} are free",
+            next_step="make room there, or give the passive a filesystem with snapshots (btrfs, XFS)",
+        )
+    return f"{free} bytes are free beside {passive}, {needed} are needed"
+
+
+def _unfinished(context: RunContext) -> str:
+    dead = context.journal.abandoned(context.database)
+    if dead:
+        raise NotHealthy(
+            f"{len(dead)} runs died and are not ended yet",
+            because=f"the oldest is the {dead[0].kind} {dead[0].id}",
+            next_step="backupctl recover",
+        )
+    return "none"

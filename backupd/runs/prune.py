@@ -1,0 +1,167 @@
+"""Removes backups that the retention no longer wants: planned, shown, then carried out, newest dependents first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backupd.decide.retention import RetentionPlan, plan_retention
+from backupd.errors import BackupdError, Refused
+from backupd.journal.records import JsonValue, RunKind
+from backupd.model.pair import CopyState
+from backupd.model.states import RunState
+from backupd.runs.archive_view import remember_archive
+from backupd.runs.context import RunContext
+from backupd.runs.fitness import unfit_backups, verified_backups
+from backupd.runs.recover import recover_under_lease
+
+# More than this share of many backups at once is rather a wrong policy than a wish.
+_DROP_SHARE_MAX = 0.5
+_DROP_COUNT_FREE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """Which backups stay and which go, with reasons."""
+
+    database: str
+    retention: RetentionPlan
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The form that ``prune --dry-run --json`` and ``explain retention --json`` show."""
+        return {
+            "database": self.database,
+            "keep": [{"id": kept.id, "reasons": [str(one) for one in kept.reasons]} for kept in self.retention.keep],
+            "drop": [{"id": gone.id, "reasons": [str(one) for one in gone.reasons]} for gone in self.retention.drop],
+            "drop_logs_count": len(self.retention.drop_logs),
+            "drop_share": round(self.retention.drop_share, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOutcome:
+    """What was removed; a dry run has removed nothing."""
+
+    plan: PrunePlan
+    deleted: tuple[str, ...]
+    removed_logs: int
+    removed_bytes: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The form that ``prune --json`` shows."""
+        return {
+            **self.plan.to_json(),
+            "deleted": list(self.deleted),
+            "removed_logs": self.removed_logs,
+            "removed_bytes": self.removed_bytes,
+            "notes": list(self.notes),
+        }
+
+
+def plan_prune(context: RunContext) -> PrunePlan:
+    """Decide from the records in the archive itself; changes nothing.
+
+    Raises:
+        Refused: the retention is empty, or would leave nothing.
+        NotFound: nothing was ever backed up.
+        ArchiveUnreachable: the archive cannot be read.
+    """
+    archive = context.archive()
+    listing = archive.list()
+    plan = plan_retention(
+        [backup.record for backup in listing.backups],
+        context.policy.retention_rules(),
+        context.clock.now(),
+        verified=verified_backups(archive),
+        damaged=unfit_backups(archive, listing),
+        in_use=_in_use(context),
+    )
+    return PrunePlan(context.database, plan)
+
+
+def run_prune(context: RunContext, *, dry_run: bool = False, force: bool = False) -> PruneOutcome:
+    """Remove what the plan drops, dependents before what they build on, then log that no backup names.
+
+    A prune that is interrupted leaves only whole chains and is taken up by the next.
+
+    Args:
+        context: the database.
+        dry_run: only plan.
+        force: remove even if it is more than half of many backups.
+
+    Raises:
+        Busy: another run works on the database.
+        Refused: the plan is refused, the passive is suspect, or too much would go.
+    """
+    if dry_run:
+        return PruneOutcome(plan_prune(context), (), 0, 0, ())
+    with context.lease(f"prune of {context.database}"):
+        notes = recover_under_lease(context)
+        plan = plan_prune(context)
+        _refuse(context, plan, force=force)
+        run = context.journal.begin_run(database=context.database, kind=RunKind.PRUNE)
+        try:
+            outcome = _carry_out(context, plan, notes)
+        except BaseException as error:
+            context.journal.finish(run.id, RunState.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            _refresh(context)
+        context.journal.finish(
+            run.id, RunState.COMPLETE, f"{len(outcome.deleted)} backups removed", deleted=list(outcome.deleted)
+        )
+        return outcome
+
+
+def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> PruneOutcome:
+    archive = context.archive()
+    deleted = []
+    for number, gone in enumerate(plan.retention.drop):
+        context.tell(f"removing backup {gone.id}", number, len(plan.retention.drop))
+        archive.delete_backup(gone.id, reason="; ".join(str(one) for one in gone.reasons), by=context.node)
+        deleted.append(gone.id)
+    logs = archive.prune_logs(reason="no kept backup names it")
+    return PruneOutcome(plan, tuple(deleted), logs.count, logs.bytes, notes)
+
+
+def _refuse(context: RunContext, plan: PrunePlan, *, force: bool) -> None:
+    """While the newest state of the database is in doubt, or the plan is suspiciously large, everything stays."""
+    drop = plan.retention.drop
+    if not drop:
+        return
+    if context.writer.pair().passive.state is CopyState.SUSPECT or _last_backup_failed(context):
+        raise Refused(
+            f"no backup of {context.database} is pruned now",
+            because="the last backup found damage, so the older backups may be the only good ones",
+            next_step=f"backupctl copy seed {context.database}, then backupctl backup {context.database} --type full",
+        )
+    if len(drop) > _DROP_COUNT_FREE and plan.retention.drop_share > _DROP_SHARE_MAX and not force:
+        raise Refused(
+            f"this prune would remove {len(drop)} of {len(drop) + len(plan.retention.keep)} backups",
+            because=f"that is more than {_DROP_SHARE_MAX:.0%} at once, which a wrong policy would do too",
+            next_step=f"look at backupctl prune {context.database} --dry-run, then repeat it with --force",
+        )
+
+
+def _last_backup_failed(context: RunContext) -> bool:
+    for run in context.journal.runs(context.database, RunKind.BACKUP, limit=50):
+        if run.state not in {RunState.REFUSED, RunState.ABORTED}:
+            return run.state is RunState.FAILED
+    return False
+
+
+def _in_use(context: RunContext) -> dict[str, str]:
+    """Backups that a restore or a drill reads at this moment, here."""
+    used: dict[str, str] = {}
+    for run in context.journal.in_progress(context.database):
+        base = run.facts.get("base")
+        if run.kind in {RunKind.RESTORE, RunKind.DRILL} and isinstance(base, str):
+            used[base] = f"the {run.kind} {run.id} reads it"
+    return used
+
+
+def _refresh(context: RunContext) -> None:
+    try:
+        remember_archive(context)
+    except BackupdError:
+        return  # status reads the archive itself then
