@@ -1,0 +1,210 @@
+"""The fuse box: joins a policy to a real engine, real providers and a real archive. The only wiring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from backupd.errors import ConfigInvalid
+
+if TYPE_CHECKING:  # a command imports only what it uses, so that status and --help answer at once
+    from backupd.archive.database import DatabaseArchive
+    from backupd.journal.journal import Journal
+    from backupd.policy.load import LoadedPolicy, ServiceConfig
+    from backupd.policy.schema import Policy
+    from backupd.ports import Clock, ObjectStore, ReportProgress, SnapshotProvider, Writer
+    from backupd.providers.choose import Choice
+    from backupd.runs.context import OpenArchive, RunContext
+
+
+class SystemClock:
+    """The clock of this host."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class House:
+    """The service config of this node and what hangs on it."""
+
+    def __init__(self, config: ServiceConfig, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self._journal: Journal | None = None
+        self._policies: dict[str, LoadedPolicy] | None = None
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of all runs on this node; opened when first asked for."""
+        if self._journal is None:
+            from backupd.journal.journal import Journal
+
+            self._journal = Journal(self.config.state_dir / "journal.db", now=self.clock.now)
+        return self._journal
+
+    def databases(self) -> tuple[str, ...]:
+        """The databases that the policies name, sorted.
+
+        Raises:
+            ConfigInvalid: a policy cannot be used; all problems are told at once.
+        """
+        if self._policies is None:
+            from backupd.policy.load import load_policies
+
+            self._policies = load_policies(self.config.policies_dir)
+        return tuple(sorted(self._policies))
+
+    def context(self, database: str, report: ReportProgress | None = None) -> RunContext:
+        """Everything that a run on one database needs.
+
+        Raises:
+            NotFound: no policy names it.
+            ConfigInvalid: its policy cannot be used.
+        """
+        from backupd.runs.context import RunContext, silent
+
+        loaded = self._loaded(database)
+        policy, state_dir = loaded.policy, self.config.state_dir / database
+        providers = _providers(policy)
+        return RunContext(
+            database=database,
+            policy=policy,
+            policy_path=loaded.path,
+            writer=_writer(policy, state_dir, self.clock),
+            journal=self.journal,
+            clock=self.clock,
+            providers=providers,
+            choose_provider=_chooser(policy),
+            open_archive=_archive_opener(policy, self.clock),
+            probe_store=lambda: _store(policy.archive, make=True),
+            lease=self._lease(state_dir),
+            run_command=_run_command,
+            read_policy_commit=lambda: _policy_commit(loaded.path),
+            node=self.config.node,
+            state_dir=state_dir,
+            report=report or silent,
+        )
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _loaded(self, database: str) -> LoadedPolicy:
+        if self._policies is not None and database in self._policies:
+            return self._policies[database]
+        from backupd.policy.load import load_policy_of
+
+        return load_policy_of(self.config, database)
+
+    def _lease(self, state_dir: Path) -> Callable[[str], AbstractContextManager[object]]:
+        def lease(run: str) -> AbstractContextManager[object]:
+            from backupd.journal.lease import RunLease
+
+            return RunLease(state_dir / "run.lock", run=run, now=self.clock.now)
+
+        return lease
+
+
+def open_house(config_path: Path, *, clock: Clock | None = None) -> House:
+    """Read the service config.
+
+    Raises:
+        ConfigInvalid: it cannot be read or is wrong.
+    """
+    from backupd.policy.load import load_service_config
+
+    return House(load_service_config(config_path), clock or SystemClock())
+
+
+def _writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
+    if policy.engine != "sqlite":
+        raise ConfigInvalid(
+            f"the engine {policy.engine} of {policy.database} cannot be used yet",
+            because="PostgreSQL comes with a later version; this one has sqlite",
+            next_step='set engine = "sqlite" in the policy',
+        )
+    from backupd.engines.sqlite.writer import SqliteWriter
+
+    return SqliteWriter(
+        database=policy.database,
+        copies={name: Path(place.path) for name, place in policy.copies.items()},
+        first_active=policy.sqlite.first_active or next(iter(policy.copies)),
+        state_dir=state_dir,
+        options=policy.sqlite.model_dump(exclude={"first_active"}),
+        clock=clock,
+    )
+
+
+def _providers(policy: Policy) -> tuple[SnapshotProvider, ...]:
+    """The providers that the policy allows, best first."""
+    from backupd.providers.choose import all_providers
+
+    wanted = {"copy": "plain-copy"}.get(policy.backup.provider, policy.backup.provider)
+    return tuple(one for one in all_providers() if wanted in {"auto", one.name})
+
+
+def _chooser(policy: Policy) -> Callable[[Path], Choice]:
+    def choose(directory: Path) -> Choice:
+        from backupd.providers.choose import choose_provider
+
+        return choose_provider(_providers(policy), directory)
+
+    return choose
+
+
+def _archive_opener(policy: Policy, clock: Clock) -> OpenArchive:
+    def open_archive(identity: str | None) -> DatabaseArchive:
+        from backupd.archive.repository import Repository
+
+        store = _store(policy.archive, make=identity is not None)
+        repository = Repository.open(store, clock) if identity is None else Repository.create(store, clock)
+        return repository.database(policy.database, policy.engine, identity)
+
+    return open_archive
+
+
+def _store(url: str, *, make: bool) -> ObjectStore:
+    """The store that a policy's ``archive`` names; ``make`` prepares a new directory.
+
+    Raises:
+        ConfigInvalid: this version has no such store.
+        ArchiveUnreachable: it is not there.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        raise ConfigInvalid(
+            f"the archive {url} cannot be used yet",
+            because=f"this version keeps archives in local directories, not in {parts.scheme or 'nothing'}",
+            next_step='write it like archive = "file:///backups" in the policy',
+        )
+    from backupd.archive.local import LocalStore
+
+    root = Path(unquote(parts.path))
+    return LocalStore.prepare(root) if make else LocalStore(root)
+
+
+def _run_command(argv: Sequence[str], seconds_max: float) -> None:
+    from backupd.engines.command import run_command
+
+    run_command(argv, seconds_max)
+
+
+def _policy_commit(path: Path) -> str | None:
+    from backupd.policy.git import policy_commit
+
+    return policy_commit(path)
