@@ -1,0 +1,189 @@
+"""Reads a stored file through without writing it, and names every page range that cannot be trusted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from backupd.digests import blake3_hasher
+from backupd.errors import BackupdError, DamageFound, ObjectMissing
+from backupd.model.records import StoredFile, StoredSegment
+from backupd.pages import Hashes, page_hashes
+from backupd.pipeline.compress import BadFrame, Decompressor
+from backupd.pipeline.container import Block, damage, salvage, unpack
+from backupd.pipeline.fetch import expand, hashed_pieces, load_map
+from backupd.pipeline.layout import Layout, SuperBlock
+from backupd.ports import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """What is wrong with an object of a file; pages count from 0, both ends inside."""
+
+    object_name: str
+    problem: str
+    first_page: int | None = None
+    last_page: int | None = None
+
+
+def inspect_file(
+    stored: StoredFile,
+    store: ObjectStore,
+    on_problem: Callable[[FileProblem], None],
+    on_bytes: Callable[[int], None],
+    *,
+    workers: int = 2,
+) -> None:
+    """Read every object of the file and tell ``on_problem`` whatever is wrong, ``on_bytes`` what was read.
+
+    Raises:
+        ArchiveUnreachable: the archive cannot be read now.
+    """
+    _Inspection(stored, store, on_problem, on_bytes, workers).run()
+
+
+class _Inspection:
+    def __init__(
+        self,
+        stored: StoredFile,
+        store: ObjectStore,
+        on_problem: Callable[[FileProblem], None],
+        on_bytes: Callable[[int], None],
+        workers: int,
+    ) -> None:
+        self._stored, self._store = stored, store
+        self._on_problem, self._on_bytes = on_problem, on_bytes
+        self._workers = workers
+        self._layout = Layout(stored.page_bytes, stored.page_count)
+        self._decompressor = Decompressor()
+        self._hasher = blake3_hasher()
+        self._sound = True
+
+    def run(self) -> None:
+        page_map = self._map()
+        ranges = list(self._layout.segments())
+        if len(ranges) != len(self._stored.segments):
+            self._tell(FileProblem(self._stored.map.name, "the record's segments are not those of such a file"))
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
+            for segment, numbers in zip(self._stored.segments, ranges, strict=True):
+                blocks = [self._layout.block(number) for number in numbers]
+                self._segment(pool, segment, blocks, page_map)
+        if self._sound and self._hasher.hexdigest() != self._stored.blake3:
+            self._tell(FileProblem(self._stored.map.name, "the file's BLAKE3 is not the one in the record"))
+
+    def _tell(self, problem: FileProblem) -> None:
+        self._sound = False
+        self._on_problem(problem)
+
+    def _map(self) -> Hashes | None:
+        name = self._stored.map.name
+        for again in (False, True):
+            try:
+                page_map = load_map(self._store, self._stored)
+            except ObjectMissing:
+                self._tell(FileProblem(name, "it is missing"))
+                return None
+            except DamageFound as problem:
+                if again:
+                    self._tell(FileProblem(name, problem.because))
+                    return None
+                self._forget(name)
+            else:
+                self._on_bytes(self._stored.map.stored_bytes)
+                return page_map
+        return None
+
+    def _segment(
+        self, pool: ThreadPoolExecutor, segment: StoredSegment, blocks: list[SuperBlock], page_map: Hashes | None
+    ) -> None:
+        hasher_before = self._hasher
+        for again in (False, True):
+            self._hasher = hasher_before.copy()
+            try:
+                self._read_segment(pool, segment, blocks, page_map)
+            except ObjectMissing:
+                pages = (blocks[0].first_page, blocks[-1].pages[1])
+                self._tell(FileProblem(segment.name, "it is missing", *pages))
+                return
+            except DamageFound as problem:
+                if again:
+                    self._name_damage(segment, blocks, page_map, problem)
+                    return
+                self._forget(segment.name)
+            else:
+                self._on_bytes(segment.stored_bytes)
+                return
+
+    def _read_segment(
+        self, pool: ThreadPoolExecutor, segment: StoredSegment, blocks: list[SuperBlock], page_map: Hashes | None
+    ) -> None:
+        ahead: deque[Future[bytes]] = deque()
+        count = 0
+        try:
+            _, found = unpack(segment.name, hashed_pieces(self._store, segment.name, segment.sha256), "segment")
+            for got in found:
+                if count < len(blocks):
+                    ahead.append(pool.submit(self._expand, page_map, segment.name, blocks[count], got))
+                count += 1
+                if len(ahead) > 2 * self._workers:
+                    self._hasher.update(ahead.popleft().result())
+            while ahead:
+                self._hasher.update(ahead.popleft().result())
+        finally:
+            for future in ahead:
+                future.cancel()
+        if count != len(blocks):
+            raise damage(segment.name, f"it holds {count} super-blocks, the record says {len(blocks)}")
+
+    def _expand(self, page_map: Hashes | None, name: str, block: SuperBlock, got: Block) -> bytes:
+        if page_map is None:
+            try:
+                return self._decompressor.decompress(got.frame, block.size_bytes)
+            except BadFrame as problem:
+                raise damage(name, str(problem), file=self._stored.path, pages=block.pages) from problem
+        return expand(self._decompressor, got, block, page_map=page_map, stored=self._stored, name=name)
+
+    def _name_damage(
+        self, segment: StoredSegment, blocks: list[SuperBlock], page_map: Hashes | None, problem: DamageFound
+    ) -> None:
+        """Find the super-blocks that are still whole, wherever they stand; the others are named by their pages."""
+        data = b"".join(self._store.read(segment.name))
+        whole = self._still_whole(data, blocks, page_map)
+        bad = [block for block in blocks if block.number not in whole]
+        if not bad:
+            self._tell(FileProblem(segment.name, f"{problem.because}; all its pages can still be read"))
+        for first, last in _runs(bad):
+            self._tell(FileProblem(segment.name, problem.because, first.first_page, last.pages[1]))
+
+    def _still_whole(self, data: bytes, blocks: list[SuperBlock], page_map: Hashes | None) -> set[int]:
+        by_number = {block.number: block for block in blocks}
+        whole = set()
+        for offset, header in salvage(data):
+            block = by_number.get(header.number)
+            if block is None:
+                continue
+            with suppress(BadFrame):
+                plain = self._decompressor.decompress(data[offset : offset + header.frame_bytes], block.size_bytes)
+                expected = None if page_map is None else page_map[block.first_page : block.pages[1] + 1]
+                if expected is None or bool((page_hashes(plain, self._stored.page_bytes) == expected).all()):
+                    whole.add(block.number)
+        return whole
+
+    def _forget(self, name: str) -> None:
+        with suppress(BackupdError):
+            self._store.forget_cached(name)
+
+
+def _runs(blocks: list[SuperBlock]) -> list[tuple[SuperBlock, SuperBlock]]:
+    """First and last block of every run of consecutive ones."""
+    runs: list[tuple[SuperBlock, SuperBlock]] = []
+    for block in blocks:
+        if runs and runs[-1][1].number + 1 == block.number:
+            runs[-1] = (runs[-1][0], block)
+        else:
+            runs.append((block, block))
+    return runs
