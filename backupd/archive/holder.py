@@ -1,0 +1,55 @@
+"""Who writes: host, boot and process; and whether such a writer is certainly gone."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process on a host; ``boot_id`` tells two lives of the host apart, ``started`` two of a pid (clock ticks)."""
+
+    host: str
+    boot_id: str
+    pid: int
+    started: int
+
+    def to_json(self) -> dict[str, object]:
+        """For an intent."""
+        return asdict(self)
+
+    def is_gone(self) -> bool:
+        """Whether it certainly runs no more; False for a holder on another host, of which we know nothing."""
+        if self.host != platform.node():
+            return False
+        return self.boot_id != _boot_id() or _started(self.pid) != self.started
+
+    def is_of_this_host(self) -> bool:
+        """Whether it is on this host."""
+        return self.host == platform.node()
+
+
+def this_process() -> Holder:
+    """Us."""
+    return Holder(platform.node(), _boot_id(), os.getpid(), _started(os.getpid()))
+
+
+@cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> int:
+    """When the process began, in ticks since the boot (proc(5), field 22); 0 when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])

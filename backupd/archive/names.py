@@ -1,0 +1,161 @@
+"""The names of everything in an archive, and nothing else (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from backupd.model.records import BackupType
+
+REPOSITORY = "repo.json"
+_LETTER = {
+    BackupType.FULL: "F",
+    BackupType.INCREMENTAL: "I",
+    BackupType.DIFFERENTIAL: "D",
+    BackupType.COPY: "C",
+}
+_TYPE = {letter: backup_type for backup_type, letter in _LETTER.items()}
+_LABEL = re.compile(r"(\d{8}T\d{6}Z)-([FIDC])-([0-9a-f]{8})")
+_NAME = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+_TIME = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a backup's label says: when it began (UTC, whole seconds), its type, and 8 hex digits."""
+
+    at: datetime
+    type: BackupType
+    suffix: str
+
+
+def is_object_name(name: str) -> bool:
+    """Whether ``name`` may name an object: parts of ``[A-Za-z0-9._-]`` with ``/`` between, none of them dots only."""
+    return bool(_NAME.fullmatch(name)) and all(part.strip(".") for part in name.split("/"))
+
+
+def database_id(name: str, engine: str) -> str:
+    """The prefix of a database: a slug of its name and 8 hex digits of engine and name; always the same."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "database"
+    return f"{slug}-{hashlib.sha256(f'{engine}:{name}'.encode()).hexdigest()[:8]}"
+
+
+def new_label(at: datetime, backup_type: BackupType, suffix: str) -> str:
+    """A backup's label, which is its id: ``20261122T010000Z-F-1a2b3c4d``; labels sort by time."""
+    label = f"{at.astimezone(UTC).strftime(_TIME)}-{_LETTER[backup_type]}-{suffix}"
+    if not _LABEL.fullmatch(label):
+        raise ValueError(f"not a label: {label!r}")
+    return label
+
+
+def parse_label(label: str) -> Label:
+    """Read a label.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    match = _LABEL.fullmatch(label)
+    if not match:
+        raise ValueError(f"not a backup's id: {label!r} (one looks like 20261122T010000Z-F-1a2b3c4d)")
+    at = datetime.strptime(match[1], _TIME).replace(tzinfo=UTC)
+    return Label(at, _TYPE[match[2]], match[3])
+
+
+def is_label(text: str) -> bool:
+    """Whether ``text`` is a backup's label."""
+    try:
+        parse_label(text)
+    except ValueError:
+        return False
+    return True
+
+
+def database_prefix(dbid: str) -> str:
+    """Everything about one database begins so."""
+    return f"db/{dbid}/"
+
+
+def identity_name(dbid: str) -> str:
+    """The object that says whose database this is."""
+    return f"db/{dbid}/identity.json"
+
+
+def intents_prefix(dbid: str) -> str:
+    """All intents begin so."""
+    return f"db/{dbid}/intent/"
+
+
+def intent_name(dbid: str, label: str) -> str:
+    """The object that says: this backup is being made."""
+    return f"db/{dbid}/intent/{label}.json"
+
+
+def data_prefix(dbid: str, label: str = "") -> str:
+    """All segments of one backup, or of all, begin so."""
+    return f"db/{dbid}/data/{label}/" if label else f"db/{dbid}/data/"
+
+
+def segment_name(dbid: str, label: str, number: int) -> str:
+    """A segment; numbers count from 0 in a backup."""
+    return f"db/{dbid}/data/{label}/{number:06d}"
+
+
+def maps_prefix(dbid: str, label: str = "") -> str:
+    """The maps of one backup, or of all, begin so."""
+    return f"db/{dbid}/map/{label}"
+
+
+def map_name(dbid: str, label: str, file_number: int = 0) -> str:
+    """The page map of a file; the first file's is named like the backup."""
+    return f"db/{dbid}/map/{label}" + (f".{file_number}" if file_number else "")
+
+
+def logs_prefix(dbid: str, history: str = "") -> str:
+    """The log files of one history, or of all, begin so."""
+    return f"db/{dbid}/log/{history}/" if history else f"db/{dbid}/log/"
+
+
+def log_name(dbid: str, history: str, number: int) -> str:
+    """A log file."""
+    return f"db/{dbid}/log/{history}/{number:016x}"
+
+
+def records_prefix(dbid: str) -> str:
+    """All records begin so; listing looks at nothing else."""
+    return f"db/{dbid}/backup/"
+
+
+def record_name(dbid: str, label: str) -> str:
+    """The COMMIT or ABORT record."""
+    return f"db/{dbid}/backup/{label}"
+
+
+def tombs_prefix(dbid: str) -> str:
+    """All tombs begin so."""
+    return f"db/{dbid}/tomb/"
+
+
+def tomb_name(dbid: str, label: str) -> str:
+    """The order to delete a backup; ``logs-…`` instead of a label orders the deletion of log files."""
+    return f"db/{dbid}/tomb/{label}.json"
+
+
+def verdicts_prefix(dbid: str, label: str = "") -> str:
+    """The verdicts about one backup, or about all, begin so."""
+    return f"db/{dbid}/verify/{label}/" if label else f"db/{dbid}/verify/"
+
+
+def verdict_name(dbid: str, label: str, at: datetime, suffix: str) -> str:
+    """What a verify or a drill found."""
+    return f"db/{dbid}/verify/{label}/{at.astimezone(UTC).strftime(_TIME)}-{suffix}.json"
+
+
+def label_in(name: str) -> str:
+    """The label that a data, map, intent, tomb, record or verdict object belongs to; empty when there is none."""
+    parts = name.split("/")
+    if len(parts) < 4:
+        return ""
+    part = parts[3].split(".")[0]
+    return part if is_label(part) else ""
