@@ -1,0 +1,52 @@
+"""What a listing answers: committed backups, aborted ones, and what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backupd.archive.findings import Finding
+from backupd.archive.record import AbortRecord
+from backupd.model.records import ArchivedBackup
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All records of one database, oldest first; a damaged one is a finding and never silently left out."""
+
+    backups: tuple[ArchivedBackup, ...]
+    aborted: tuple[AbortRecord, ...]
+    findings: tuple[Finding, ...]
+
+    def by_id(self) -> dict[str, ArchivedBackup]:
+        """The committed ones by their id."""
+        return {backup.record.id: backup for backup in self.backups}
+
+    def labels(self) -> set[str]:
+        """Labels that have a readable record of either verdict."""
+        return {backup.record.id for backup in self.backups} | {abort.id for abort in self.aborted}
+
+    def children_of(self, backup_id: str) -> tuple[str, ...]:
+        """Ids of the committed backups that build on it directly."""
+        return tuple(backup.record.id for backup in self.backups if backup.record.parent == backup_id)
+
+
+def chain_findings(backups: dict[str, ArchivedBackup], record_name_of: dict[str, str]) -> list[Finding]:
+    """A finding for every backup whose parent is gone, is another one, or does not end where it goes on."""
+    found = []
+    for backup in backups.values():
+        record = backup.record
+        if record.parent is None:
+            if not record.type.takes_pages:
+                found.append(Finding(record_name_of[record.id], "it holds only log and names no parent", record.id))
+            continue
+        parent = backups.get(record.parent)
+        problem = ""
+        if parent is None:
+            problem = f"the chain has a hole: its parent {record.parent} is not there or not readable"
+        elif parent.sha256 != record.parent_sha256:
+            problem = f"the record of its parent {record.parent} is not the one that it was built on"
+        elif parent.record.log_end.same_history(record.log_start) and parent.record.log_end != record.log_start:
+            problem = f"the log has a gap: its parent ends at {parent.record.log_end}, it starts at {record.log_start}"
+        if problem:
+            found.append(Finding(record_name_of[record.id], problem, record.id))
+    return found

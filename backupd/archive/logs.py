@@ -1,0 +1,144 @@
+"""Log files in the archive: stored once under history and number, named by every backup that needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from backupd.archive import names
+from backupd.archive.envelope import malformed
+from backupd.archive.objects import twice
+from backupd.archive.record import log_from_json, log_to_json
+from backupd.digests import sha256_hasher
+from backupd.errors import NotHealthy, ObjectExists, Refused
+from backupd.model.records import LogFile, StoredLog
+from backupd.pipeline.container import damage, head_of, unpack
+from backupd.pipeline.fetch import hashed_pieces
+from backupd.pipeline.stream import file_pieces, pack_stream, unpack_stream
+from backupd.ports import ObjectStore, StoredObject
+from backupd.steps import step
+
+_HEAD_BYTES_MAX = 1 << 16
+
+
+def put_log(store: ObjectStore, log: LogFile, path: Path, *, repository: str, dbid: str, label: str) -> StoredLog:
+    """Store a log file, or find it there already with the same digest and read it through.
+
+    Raises:
+        Refused: another log file has that history and number.
+        DamageFound: the one that is there is damaged.
+    """
+    name = names.log_name(dbid, log.history, log.number)
+    head = head_of(name, "log", repository, log=log_to_json(log), by=label)
+    step("archive.log")
+    try:
+        stored = store.create(name, pack_stream(head, file_pieces(path)))
+    except ObjectExists:
+        found, its_log, _ = read_through(store, name)
+        if its_log.digest != log.digest or its_log.end != log.end:
+            raise Refused(
+                f"the archive has another log file {log.number} of the history {log.history}",
+                because=f"its digest is {its_log.digest[:16]}…, this one's is {log.digest[:16]}…",
+                next_step="two databases claim one history: seed the passive again, then take a full backup",
+                object=name,
+            ) from None
+        stored = found
+    return StoredLog(log, stored.name, stored.size_bytes, stored.sha256)
+
+
+def read_through(store: ObjectStore, name: str) -> tuple[StoredObject, LogFile, str]:
+    """Read a log object whole: its size and SHA-256, the log file that it is, and the label that stored it.
+
+    Raises:
+        DamageFound: it is damaged, also when read again.
+    """
+    return twice(store, name, lambda: _read_through(store, name))
+
+
+def _read_through(store: ObjectStore, name: str) -> tuple[StoredObject, LogFile, str]:
+    hasher = sha256_hasher()
+    size = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal size
+        for piece in store.read(name):
+            hasher.update(piece)
+            size += len(piece)
+            yield piece
+
+    head, plain = unpack_stream(name, pieces(), "log")
+    plain_bytes = sum(len(piece) for piece in plain)
+    log, label = _log_in(name, head)
+    if plain_bytes != log.size_bytes:
+        raise damage(name, f"it expands to {plain_bytes} bytes, the log file has {log.size_bytes}")
+    return StoredObject(name, size, hasher.hexdigest()), log, label
+
+
+def _log_in(name: str, head: dict[str, Any]) -> tuple[LogFile, str]:
+    try:
+        return log_from_json(head["log"]), str(head["by"])
+    except (KeyError, ValueError, TypeError) as problem:
+        raise malformed(name, problem) from problem
+
+
+def read_head(store: ObjectStore, name: str) -> tuple[LogFile, str]:
+    """The log file of an object and the label that stored it, from its head. Raises DamageFound, ObjectMissing."""
+    start = store.read_range(name, 0, _HEAD_BYTES_MAX)
+    head, _ = unpack(name, [start], "log")
+    return _log_in(name, head)
+
+
+def check_log(store: ObjectStore, stored: StoredLog) -> int:
+    """Read a log object and compare it with the record; answers with its bytes. Raises DamageFound, ObjectMissing."""
+
+    def look() -> int:
+        _take(store, stored, lambda _: None)
+        return stored.stored_bytes
+
+    return twice(store, stored.name, look)
+
+
+def fetch_log(store: ObjectStore, stored: StoredLog, to: Path) -> None:
+    """Write the log file ``to`` (0600), whole and checked, or leave nothing there.
+
+    Raises:
+        DamageFound: the object is not what the record says.
+        ObjectMissing: it is not there.
+        NotHealthy: the file cannot be written.
+    """
+
+    def look() -> None:
+        with open(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            _take(store, stored, file.write)
+
+    step("archive.fetch_log")
+    done = False
+    try:
+        twice(store, stored.name, look)
+        done = True
+    except OSError as problem:
+        raise NotHealthy(
+            f"cannot write {to}",
+            because=problem.strerror or str(problem),
+            next_step=f"look at the directory and its disk: df -h {to.parent}; ls -ld {to.parent}",
+        ) from problem
+    finally:
+        if not done:
+            with suppress(OSError):
+                to.unlink(missing_ok=True)
+
+
+def _take(store: ObjectStore, stored: StoredLog, write: Any) -> None:
+    head, plain = unpack_stream(stored.name, hashed_pieces(store, stored.name, stored.sha256), "log")
+    log, _ = _log_in(stored.name, head)
+    if log != stored.log:
+        raise damage(stored.name, "it is not the log file that the record names")
+    size = 0
+    for piece in plain:
+        write(piece)
+        size += len(piece)
+    if size != log.size_bytes:
+        raise damage(stored.name, f"it expands to {size} bytes, the log file has {log.size_bytes}")

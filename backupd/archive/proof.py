@@ -1,0 +1,46 @@
+"""Read-back proof: what was stored is read from the medium again while the next object is being made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from backupd.archive.objects import check_stored
+from backupd.ports import ObjectStore, StoredObject
+from backupd.steps import step
+
+
+class Prover:
+    """Re-reads objects in one thread of its own."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prove")
+        self._pending: list[Future[int]] = []
+        self.proven_bytes = 0
+
+    def add(self, stored: StoredObject) -> None:
+        """Prove this object soon."""
+        self._pending.append(self._pool.submit(self._prove, stored))
+
+    def finish(self, on_bytes: Callable[[int], None] | None = None) -> int:
+        """Wait until all are proven; answers with the bytes read.
+
+        Raises:
+            DamageFound: an object is not what was stored.
+        """
+        while self._pending:
+            self.proven_bytes += self._pending[0].result()
+            self._pending.pop(0)
+            if on_bytes:
+                on_bytes(self.proven_bytes)
+        return self.proven_bytes
+
+    def close(self) -> None:
+        """End the thread; what is not proven yet stays so."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _prove(self, stored: StoredObject) -> int:
+        step("archive.prove")
+        self._store.forget_cached(stored.name)
+        return check_stored(self._store, stored)

@@ -1,0 +1,137 @@
+"""The record of a backup as bytes: COMMIT or ABORT, created once, the only thing that listing looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from backupd.archive.envelope import malformed, seal, unseal
+from backupd.model.position import Position
+from backupd.model.records import (
+    BackupRecord,
+    BackupType,
+    LogFile,
+    LogKind,
+    StoredFile,
+    StoredLog,
+    StoredMap,
+    StoredSegment,
+)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRecord:
+    """Stands where the commit record would: this backup never came to be, and cannot any more."""
+
+    id: str
+    reason: str
+    at: datetime
+    by: str
+
+
+def encode_record(record: BackupRecord, *, object_name: str, repository: str) -> bytes:
+    """The bytes of the COMMIT record."""
+    return seal("record", object_name, repository, {"verdict": "commit", **record_to_json(record)})
+
+
+def encode_abort(abort: AbortRecord, *, object_name: str, repository: str) -> bytes:
+    """The bytes of the ABORT record."""
+    content = {"verdict": "abort", "id": abort.id, "reason": abort.reason, "at": abort.at.isoformat(), "by": abort.by}
+    return seal("record", object_name, repository, content)
+
+
+def decode_record(object_name: str, data: bytes, repository: str | None) -> BackupRecord | AbortRecord:
+    """Read a record.
+
+    Raises:
+        DamageFound: the bytes are not those that were written under this name.
+    """
+    content = unseal("record", object_name, data, repository)
+    try:
+        if content["verdict"] == "abort":
+            at = datetime.fromisoformat(content["at"])
+            return AbortRecord(content["id"], content["reason"], at, content["by"])
+        if content["verdict"] != "commit":
+            raise ValueError(content["verdict"])
+        return _record(content)
+    except (KeyError, ValueError, TypeError, AttributeError) as problem:
+        raise malformed(object_name, problem) from problem
+
+
+def record_to_json(record: BackupRecord) -> Json:
+    """The record as plain JSON values: times in ISO 8601, positions as ``history/offset``."""
+    content = {field.name: _plain(getattr(record, field.name)) for field in fields(record)}
+    content["files"] = [file_to_json(file) for file in record.files]
+    content["logs"] = [{**_flat(stored), "log": log_to_json(stored.log)} for stored in record.logs]
+    return content
+
+
+def file_to_json(file: StoredFile) -> Json:
+    """A stored file as plain JSON values."""
+    return {**_flat(file), "segments": [_flat(segment) for segment in file.segments], "map": _flat(file.map)}
+
+
+def log_to_json(log: LogFile) -> Json:
+    """A log file's facts as plain JSON values."""
+    return _flat(log)
+
+
+def log_from_json(content: Json) -> LogFile:
+    """The reverse of ``log_to_json``. Raises KeyError, ValueError, TypeError."""
+    return LogFile(
+        history=content["history"],
+        number=content["number"],
+        kind=LogKind(content["kind"]),
+        start=Position.parse(content["start"]),
+        end=Position.parse(content["end"]),
+        size_bytes=content["size_bytes"],
+        digest=content["digest"],
+        previous_digest=content["previous_digest"],
+        first_commit_at=_time(content["first_commit_at"]),
+        last_commit_at=_time(content["last_commit_at"]),
+    )
+
+
+def _flat(value: Any) -> Json:
+    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Position):
+        return str(value)
+    if isinstance(value, (BackupType, LogKind)):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value] if all(isinstance(item, str) for item in value) else []
+    return value
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text is not None else None
+
+
+def _record(content: Json) -> BackupRecord:
+    known = {field.name for field in fields(BackupRecord)}
+    simple = {key: value for key, value in content.items() if key in known}
+    simple |= {
+        "type": BackupType(content["type"]),
+        "started_at": datetime.fromisoformat(content["started_at"]),
+        "finished_at": datetime.fromisoformat(content["finished_at"]),
+        "covers_until": datetime.fromisoformat(content["covers_until"]),
+        "log_start": Position.parse(content["log_start"]),
+        "log_end": Position.parse(content["log_end"]),
+        "files": tuple(_file(item) for item in content["files"]),
+        "logs": tuple(StoredLog(**{**item, "log": log_from_json(item["log"])}) for item in content["logs"]),
+        "notes": tuple(content["notes"]),
+    }
+    return BackupRecord(**simple)
+
+
+def _file(content: Json) -> StoredFile:
+    segments = tuple(StoredSegment(**item) for item in content["segments"])
+    return StoredFile(**{**content, "segments": segments, "map": StoredMap(**content["map"])})

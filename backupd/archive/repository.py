@@ -1,0 +1,140 @@
+"""An archive: who it is, and whose databases are in it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backupd import __version__
+from backupd.archive import names
+from backupd.archive.database import DatabaseArchive
+from backupd.archive.envelope import malformed, seal, unseal
+from backupd.archive.objects import Sealed, read_whole, twice
+from backupd.errors import NotFound, ObjectExists, ObjectMissing, Refused
+from backupd.ports import Clock, ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseIdentity:
+    """Whose backups lie under one prefix; ``identity`` is the engine's own name of the pair."""
+
+    dbid: str
+    database: str
+    engine: str
+    identity: str
+    created_at: datetime
+
+
+class Repository:
+    """One archive on one store."""
+
+    def __init__(self, store: ObjectStore, clock: Clock, content: Mapping[str, Any]) -> None:
+        self.store = store
+        self.clock = clock
+        self.uuid: str = content["repository"]
+        self.created_at = datetime.fromisoformat(content["created_at"])
+        self._sealed = Sealed(store, self.uuid)
+
+    @classmethod
+    def create(cls, store: ObjectStore, clock: Clock) -> Repository:
+        """Make a new archive; one that is there already is opened."""
+        content = {
+            "created_at": clock.now().isoformat(),
+            "created_by": f"backupd {__version__}",
+            "format": 1,
+            "features": sorted(store.features),
+        }
+        try:
+            store.create(names.REPOSITORY, [seal("repository", names.REPOSITORY, str(uuid.uuid4()), content)])
+            store.sync()
+        except ObjectExists:
+            pass
+        return cls.open(store, clock)
+
+    @classmethod
+    def open(cls, store: ObjectStore, clock: Clock) -> Repository:
+        """Open an archive.
+
+        Raises:
+            NotFound: there is none at that place.
+            DamageFound: its ``repo.json`` is damaged.
+        """
+        name = names.REPOSITORY
+        try:
+            content = twice(store, name, lambda: unseal("repository", name, read_whole(store, name), None))
+        except ObjectMissing as problem:
+            raise NotFound(
+                f"{store.describe()} holds no archive",
+                because=f"it has no {name}",
+                next_step="check the policy's archive, or let the first backup make it: backupctl backup DATABASE",
+            ) from problem
+        try:
+            return cls(store, clock, content)
+        except (KeyError, ValueError, TypeError) as problem:
+            raise malformed(name, problem) from problem
+
+    def identity_of(self, dbid: str) -> DatabaseIdentity:
+        """Whose prefix that is. Raises ObjectMissing, DamageFound."""
+        name = names.identity_name(dbid)
+        content = self._sealed.read("identity", name)
+        try:
+            created = datetime.fromisoformat(content["created_at"])
+            return DatabaseIdentity(dbid, content["database"], content["engine"], content["identity"], created)
+        except (KeyError, ValueError, TypeError) as problem:
+            raise malformed(name, problem) from problem
+
+    def database_ids(self) -> tuple[str, ...]:
+        """The prefixes that hold anything, sorted."""
+        return tuple(sorted({each.name.split("/")[1] for each in self.store.list("db/") if each.name.count("/") > 1}))
+
+    def databases(self) -> tuple[DatabaseIdentity, ...]:
+        """All databases with an identity. Raises DamageFound."""
+        found = []
+        for dbid in self.database_ids():
+            try:
+                found.append(self.identity_of(dbid))
+            except ObjectMissing:
+                continue  # verify reports a prefix without an identity
+        return tuple(found)
+
+    def database(self, name: str, engine: str, identity: str | None) -> DatabaseArchive:
+        """One database's part of the archive.
+
+        With ``identity`` the part is made when it is missing, and must be that
+        pair's.  None only reads: a restore after everything else was lost.
+
+        Raises:
+            Refused: the part belongs to another pair of that name.
+            NotFound: there is no such part, and ``identity`` is None.
+        """
+        dbid = names.database_id(name, engine)
+        if identity is not None:
+            try:
+                content = {
+                    "database": name,
+                    "engine": engine,
+                    "identity": identity,
+                    "created_at": self.clock.now().isoformat(),
+                }
+                self._sealed.create("identity", names.identity_name(dbid), content)
+                self.store.sync()
+            except ObjectExists:
+                pass
+        try:
+            found = self.identity_of(dbid)
+        except ObjectMissing as problem:
+            raise NotFound(
+                f"{self.store.describe()} holds nothing of the database {name}",
+                because=f"it has no {names.identity_name(dbid)}",
+                next_step="see what it holds: backupctl list; or check the policy's archive",
+            ) from problem
+        if identity is not None and found.identity != identity:
+            raise Refused(
+                f"{self.store.describe()} holds the backups of another database named {name}",
+                because=f"they are of the pair {found.identity}, this is the pair {identity}",
+                next_step="give this database an archive of its own: `archive = ...` in its policy",
+            )
+        return DatabaseArchive(self, name, engine, dbid)
