@@ -162,13 +162,13 @@ def run(arguments: Sequence[str]) -> int:
         output.print_error(_usage_problem(error), as_json=as_json)
         return UsageProblem.exit_status
     except (KeyboardInterrupt, typer.Abort):
-        interrupted = signals.interrupted()
-        output.print_error(interrupted, as_json=as_json)
-        return Interrupted.exit_status
+        answer = Interrupted.exit_status  # some releases of typer answer so by themselves
     except BrokenPipeError:
         # The reader of a pipe has seen enough (head, a closed pager); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    if answer == Interrupted.exit_status:
+        output.print_error(signals.interrupted(), as_json=as_json)
     return answer if isinstance(answer, int) else 0
 
 

@@ -1,0 +1,64 @@
+"""Sizes, durations and times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from backupd.cli import human
+
+
+@pytest.mark.parametrize(
+    ("count_bytes", "text"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (3 * 1024**3, "3.0 GiB"),
+        (5000 * 1024**5, "5000.0 PiB"),
+    ],
+)
+def test_sizes(count_bytes: int | None, text: str) -> None:
+    assert human.size(count_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (-1, "0.00 s"),
+        (0.049, "0.05 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (125, "2 min 5 s"),
+        (3600 * 3 + 600, "3 h 10 min"),
+        (86400 * 4 + 7200, "4 d 2 h"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert human.duration(seconds) == text
+
+
+def test_ago() -> None:
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    assert human.ago(now, now) == "just now"
+    assert human.ago(now - timedelta(seconds=5), now) == "5 s ago"
+    assert human.ago(now - timedelta(hours=3, minutes=10), now) == "3 h 10 min ago"
+    assert human.ago(now + timedelta(seconds=5), now) == "in 5 s"
+    assert human.ago(now + timedelta(days=2), now) == "in 2 d"
+
+
+def test_counts() -> None:
+    assert human.count(1, "backup") == "1 backup"
+    assert human.count(1200, "log file") == "1,200 log files"
+    assert human.count(0, "copy", "copies") == "0 copies"
+
+
+def test_times_have_an_offset() -> None:
+    assert human.clock_time("2026-11-22T02:00:05+00:00")[-5] in "+-"
+    assert human.clock_time(None) == "-"
+    assert len(human.short_time(datetime.now(UTC))) == 19

@@ -1,0 +1,89 @@
+"""init writes what the other verbs find; policy checks, prints and plans it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from backupd.cli.main import run
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    monkeypatch.delenv("BACKUPD_CONFIG", raising=False)
+    directory = tmp_path / "conf"
+    assert run(words(directory)) == 0
+    capsys.readouterr()
+    return directory
+
+
+def words(directory: Path, *more: str) -> list[str]:
+    copies = ["--copy", "a=/data/app.db", "--copy", "b=/data/passive/app.db"]
+    return [
+        *("init", str(directory), "--database", "orders", "--engine", "sqlite", *copies),
+        *("--active", "a", "--archive", "file:///backups", *more),
+    ]
+
+
+def test_init_writes_private_files_that_check_accepts(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(path for path in made.rglob("*") if path.is_file())
+    assert [str(path.relative_to(made)) for path in files] == ["backupd.toml", "policies/orders.toml"]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
+    assert run(["policy", "check", "--config", str(made / "backupd.toml"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["ok"]
+    assert [row["database"] for row in answer["files"]] == ["orders"]
+
+
+def test_init_overwrites_nothing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (made / "policies/orders.toml").read_text()
+    assert run(words(made)) == 4
+    assert capsys.readouterr().err.startswith("error: ")
+    assert (made / "policies/orders.toml").read_text() == before
+
+
+def test_init_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words(tmp_path / "conf", "--dry-run")) == 0
+    assert 'database = "orders"' in capsys.readouterr().out
+    assert not (tmp_path / "conf").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--copy", "c=/x"], "3 copies"),
+        (["--copy", "a=/x"], "given twice"),
+        (["--active", "z"], "no copy called"),
+        (["--engine", "postgres"], "later version"),
+    ],
+)
+def test_init_names_what_is_wrong(
+    change: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words(tmp_path / "conf", *change)) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "conf").exists()
+
+
+def test_policy_check_names_the_line_and_the_nearest_name(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = made / "policies/orders.toml"
+    policy.write_text(policy.read_text().replace("keep_days", "kep_days"))
+    assert run(["policy", "check", str(policy)]) == 3
+    out = capsys.readouterr().out
+    assert "line " in out
+    assert "keep_days" in out
+    assert run(["policy", "check", str(policy), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["files"][0]["ok"] is False
+
+
+def test_policy_check_without_a_policy_is_not_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policy", "check", str(tmp_path)]) == 5
+    assert "no policy file" in capsys.readouterr().err
+
+
+def test_policy_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policy", "schema"]) == 0
+    assert "properties" in json.loads(capsys.readouterr().out)
