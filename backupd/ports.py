@@ -390,7 +390,7 @@ class Writer(Protocol):
         """Remove log files that end at or before ``before`` on both copies, oldest first; read back."""
         ...
 
-    def restore_target(self, target: str, backup_type: BackupType | None = None) -> RestoreTarget:
+    def restore_target(self, target: str) -> RestoreTarget:
         """``active``, the name of a copy, or a directory. Raises Refused for a passive."""
         ...
 

@@ -13,7 +13,7 @@ from backupd.engines.sqlite import wal
 from backupd.engines.sqlite.cutter import NO_DIGEST, Cursor, Cutter
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import read_digest, read_header
-from backupd.engines.sqlite.marks import ReadMarks, Stand
+from backupd.engines.sqlite.marks import Stand
 from backupd.engines.sqlite.pagemap import PageMap, load_map, roll_forward
 from backupd.engines.sqlite.pairfile import new_history
 from backupd.engines.sqlite.resume import FrameTrace, Resume, ResumeFacts, ResumeKind, judge_resume

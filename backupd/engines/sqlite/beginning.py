@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.engines.sqlite import begin
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("capture")
 ADOPT_SECONDS = 3600.0
+CONNECT_SECONDS = 15.0
 
 
 def begin_capture(capture: Capture, because_gap: str = "") -> None:
@@ -62,6 +65,8 @@ def begin_capture(capture: Capture, because_gap: str = "") -> None:
         capture.state = "seeding"
         capture.closed(seed_delta(cutter, stand, capture.pulse))
     _settle(capture, stand)
+    if pair and pair.seed_because and resume.kind is not ResumeKind.FULL_SEED:
+        capture.wanted.append(pair.seed_because)
     if new_history_because:
         capture.save_map()
         change_pair(capture.config.pair_path, new_history_because="")
@@ -106,6 +111,18 @@ def _seed_full(capture: Capture, stand: Stand) -> None:
     threading.Thread(target=_adopt, args=(capture, closed), daemon=True).start()
 
 
+def _connect_patiently(socket: Path) -> ControlClient:
+    """Both processes start at the same time; the other one may need a moment."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            return ControlClient(socket, who="the replay process")
+        except BackupdError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def _adopt(capture: Capture, closed: ClosedFile) -> None:
     """Tell the passive to take the seed; if it cannot now, it asks for another when it is up.
 
@@ -113,7 +130,7 @@ def _adopt(capture: Capture, closed: ClosedFile) -> None:
     log must be captured meanwhile.
     """
     try:
-        with ControlClient(capture.config.replay_socket, who="the replay process") as client:
+        with _connect_patiently(capture.config.replay_socket) as client:
             client.call(
                 "adopt_seed",
                 seed_path=str(capture.config.seed_path),

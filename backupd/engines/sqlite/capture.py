@@ -24,7 +24,7 @@ from backupd.engines.sqlite.beginning import begin_capture, seed_again
 from backupd.engines.sqlite.capture_config import CaptureConfig
 from backupd.engines.sqlite.capture_requests import Requests
 from backupd.engines.sqlite.control import Connection, ControlServer
-from backupd.engines.sqlite.cutter import Cutter, LogGap
+from backupd.engines.sqlite.cutter import Cutter, LogGapError
 from backupd.engines.sqlite.layout import read_json, write_json
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import ClosedFile
@@ -115,7 +115,7 @@ class Capture:
             try:
                 self.requests.serve_waiting()
                 self.tick()
-            except LogGap as gap:
+            except LogGapError as gap:
                 begin_capture(self, f"after a gap: {gap}")
         self.finish()
 
@@ -147,7 +147,7 @@ class Capture:
         sealed = self.sealed is not None and (self.sealed.salts, self.sealed.frame) == (cursor.salts, cursor.frame)
         nothing_open = self.hands.cutter.unshipped_frames == 0
         if not (self.hands.marks.held and nothing_open and (sealed or cursor.frame == 0)):
-            raise LogGap("the log was restarted although frames were not shipped")
+            raise LogGapError("the log was restarted although frames were not shipped")
         self.hands.cutter.enter_generation(salts)
         if self.sealed is not None:
             self.sealed = Sealed(salts, 0, self.sealed.full)
@@ -162,12 +162,9 @@ class Capture:
 
     def ship(self) -> None:
         """Cut everything that is committed now into closed logs, and tell who listens."""
-        while True:
-            index = self.hands.source.index()
-            self.follow(index)
-            closed = self.hands.cutter.cut(index, self.options.log_file_bytes_max)
-            if closed is None:
-                return
+        index = self.hands.source.index()  # once: writers who never pause must not keep us here
+        self.follow(index)
+        while (closed := self.hands.cutter.cut(index, self.options.log_file_bytes_max)) is not None:
             self.closed(closed)
 
     def closed(self, closed: ClosedFile) -> None:
@@ -252,7 +249,7 @@ class Capture:
         """Ship the tail, give the passive a moment, remember."""
         try:
             self.ship()
-        except LogGap as gap:
+        except LogGapError as gap:
             LOG.warning("stopped inside a gap (%s); the next start compares every page", gap)
         deadline = time.monotonic() + 1.0
         while not self.acks.all_answered() and time.monotonic() < deadline:

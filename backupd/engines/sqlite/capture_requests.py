@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from backupd.engines.sqlite.control import Connection, Handler, Message, error_to_message
-from backupd.engines.sqlite.cutter import LogGap
+from backupd.engines.sqlite.cutter import LogGapError
 from backupd.errors import BackupdError, NotHealthy
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Requests:
                 connection.send({"ok": True, **(answer or {})})
             except BackupdError as error:
                 connection.send(error_to_message(error))
-            except LogGap as gap:
+            except LogGapError as gap:
                 connection.send(error_to_message(_in_a_gap(str(gap))))
                 raise
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from backupd import errors
 from backupd.errors import BackupdError, NotHealthy
@@ -110,9 +110,11 @@ class Connection:
         return messages
 
     def fileno(self) -> int:
+        """For a selector."""
         return self._sock.fileno()
 
     def close(self) -> None:
+        """End the connection and tell who waits for that."""
         with self._lock:
             if self.closed:
                 return
@@ -314,13 +316,14 @@ class ControlClient:
         )
 
     def fileno(self) -> int:
+        """For a selector."""
         return self._sock.fileno()
 
     def close(self) -> None:
         """End the connection; whatever was bound to it (a freeze) ends too."""
         self._sock.close()
 
-    def __enter__(self) -> ControlClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,7 +19,7 @@ NO_DIGEST = bytes(32)
 _READ_TRIES = 3
 
 
-class LogGap(Exception):
+class LogGapError(Exception):
     """Frames may have been lost to us; only a comparison of every page can tell (never reaches a person)."""
 
 
@@ -114,12 +114,12 @@ class Cutter:
         (or the write lock), so that the frames cannot be overwritten.
 
         Raises:
-            LogGap: the log was restarted in between.
+            LogGapError: the log was restarted in between.
             NotHealthy: the frames are damaged on disk, or the disk refuses.
         """
         cursor = self.cursor
         if (index.salt1, index.salt2) != cursor.salts:
-            raise LogGap("the log was restarted before its frames were cut")
+            raise LogGapError("the log was restarted before its frames were cut")
         self.see(index)
         if index.max_frame <= cursor.frame:
             return None
@@ -134,8 +134,8 @@ class Cutter:
             self.source.sync_wal()
             after = self.source.index()
             if (after.salt1, after.salt2) != cursor.salts:
-                raise LogGap("the log was restarted while its frames were cut")
-            return self._finish(writer, changes, cursor, target, sums, pages_after)
+                raise LogGapError("the log was restarted while its frames were cut")
+            return self._finish(writer, changes, cursor=cursor, target=target, sums=sums, pages_after=pages_after)
         except BaseException:
             writer.abandon()
             raise
@@ -145,7 +145,7 @@ class Cutter:
             return cursor
         header = wal.parse_header(self.source.read_wal(0, wal.WAL_HEADER_BYTES))
         if header is None or (header.salt1, header.salt2) != cursor.salts:
-            raise LogGap("the header of the log is not the one of this generation")
+            raise LogGapError("the header of the log is not the one of this generation")
         return replace(cursor, sums=header.sums, big_endian=header.big_endian)
 
     def _target(self, bytes_max: int) -> int:
@@ -195,6 +195,7 @@ class Cutter:
         self,
         writer: LogWriter,
         changes: Changes,
+        *,
         cursor: Cursor,
         target: int,
         sums: tuple[int, int],

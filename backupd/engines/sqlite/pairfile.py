@@ -21,6 +21,7 @@ class PairState:
         new_history_because: a restore replaced the active's file; the next capture begins a new history.
         seed_because: a person asked for a full seed of the passive.
         restoring: the run that has the active's file in hand; replication keeps away from it.
+        identity: tells this pair from every other; an archive is bound to it.
     """
 
     active: str
@@ -29,6 +30,7 @@ class PairState:
     new_history_because: str = ""
     seed_because: str = ""
     restoring: str = ""
+    identity: str = ""
 
 
 def load_pair(path: Path) -> PairState | None:
@@ -50,12 +52,13 @@ def load_pair(path: Path) -> PairState | None:
             new_history_because=str(value["new_history_because"]),
             seed_because=str(value["seed_because"]),
             restoring=str(value["restoring"]),
+            identity=str(value["identity"]),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise DamageFound(
             f"cannot read {path}",
             because=f"it is not what backupd wrote ({error})",
-            next_step="put it back from a backup of the host, or remove it: the next start asks the policy who is active",
+            next_step="put it back from a backup of the host, or remove it: the next start asks the policy",
         ) from None
 
 
@@ -65,7 +68,7 @@ def open_pair(path: Path, names: tuple[str, str], first_active: str) -> PairStat
     if found is not None and {found.active, found.passive} == set(names):
         return found
     passive = names[1] if names[0] == first_active else names[0]
-    state = PairState(active=first_active, passive=passive)
+    state = PairState(active=first_active, passive=passive, identity=secrets.token_hex(16))
     save_pair(path, state)
     return state
 

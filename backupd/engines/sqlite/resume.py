@@ -77,7 +77,7 @@ def _same_generation(facts: ResumeFacts) -> Resume:
     if facts.index_max_frame < facts.last_frame:
         return Resume(ResumeKind.DELTA, "the log is shorter than what was shipped from it (power cut?)")
     if facts.last_salts == (0, 0):
-        # A wal-index has zero salts until the first frame (sqlite.md fact 4), so zeros say nothing about what was before.
+        # A wal-index has zero salts until the first frame (sqlite.md fact 4): zeros say nothing about the past.
         return Resume(ResumeKind.DELTA, "the log was empty when capture stopped, which proves nothing")
     if facts.last_frame == 0:
         return Resume(ResumeKind.GO_ON, "nothing of this generation was shipped yet")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backupd.engines.sqlite import wal
-from backupd.engines.sqlite.cutter import CHUNK_BYTES, Cutter, LogGap
+from backupd.engines.sqlite.cutter import CHUNK_BYTES, Cutter, LogGapError
 from backupd.engines.sqlite.logfile import ClosedFile, LogHeader, LogKindCode, delta_frames
 from backupd.engines.sqlite.marks import Stand
 from backupd.engines.sqlite.pagemap import Changes, PageMap
@@ -44,7 +44,7 @@ def read_wal_state(source: ActiveFile, stand: Stand) -> WalState:
     """Read and verify the whole log up to the stand.
 
     Raises:
-        LogGap: its frames are not whole; the caller takes a new stand.
+        LogGapError: its frames are not whole; the caller takes a new stand.
     """
     index = stand.index
     nothing = np.empty(0, dtype=np.int64)
@@ -55,7 +55,7 @@ def read_wal_state(source: ActiveFile, stand: Stand) -> WalState:
         return WalState(index.frame_sums, index.big_endian_sums, Overlay(nothing, nothing))
     header = wal.parse_header(source.read_wal(0, wal.WAL_HEADER_BYTES))
     if header is None or (header.salt1, header.salt2) != (index.salt1, index.salt2):
-        raise LogGap("the header of the log does not belong to the wal-index")
+        raise LogGapError("the header of the log does not belong to the wal-index")
     numbers, sums, frame = [], header.sums, 0
     frame_bytes = wal.frame_bytes(index.page_bytes)
     while frame < index.max_frame:
@@ -63,7 +63,7 @@ def read_wal_state(source: ActiveFile, stand: Stand) -> WalState:
         data = source.read_wal(wal.frame_offset(frame + 1, index.page_bytes), count * frame_bytes)
         good, sums = wal.verify_frames(data, index.page_bytes, sums, header.big_endian)
         if good != count:
-            raise LogGap(f"frame {frame + good + 1} of the log does not match its checksum")
+            raise LogGapError(f"frame {frame + good + 1} of the log does not match its checksum")
         numbers.append(wal.frame_headers(data, index.page_bytes)["page"].astype(np.int64))
         frame += count
     every = np.concatenate(numbers)
@@ -91,12 +91,19 @@ def scan_pages(source: ActiveFile, stand: Stand, overlay: Overlay, pulse: Pulse)
             offset = wal.frame_offset(frame, page_bytes) + wal.FRAME_HEADER_BYTES
             at = (page - first) * page_bytes
             view[at : at + page_bytes] = source.read_wal(offset, page_bytes)
-        _check_covered(source, first, count, len(found) // page_bytes, overlay.pages[low:high], page_bytes)
+        _check_covered(
+            source,
+            first=first,
+            count=count,
+            in_main=len(found) // page_bytes,
+            in_log=overlay.pages[low:high],
+            page_bytes=page_bytes,
+        )
         yield first, view
 
 
 def _check_covered(
-    source: ActiveFile, first: int, count: int, in_main: int, in_log: NDArray[np.int64], page_bytes: int
+    source: ActiveFile, *, first: int, count: int, in_main: int, in_log: NDArray[np.int64], page_bytes: int
 ) -> None:
     missing = set(range(first + in_main, first + count)) - set(in_log.tolist()) - {lock_page_number(page_bytes)}
     if missing:
@@ -171,7 +178,7 @@ def _no_room(path: Path, error: OSError) -> NotHealthy:
     return NotHealthy(
         f"cannot write the seed {path}",
         because=error.strerror or str(error),
-        next_step=f"make room for the whole database on {path.parent}, or fix its rights; seeding starts again by itself",
+        next_step=f"make room for the whole database on {path.parent}; seeding starts again by itself",
     )
 
 

@@ -1,0 +1,107 @@
+"""A restore into a directory that belongs to no copy (Exchange's recovery storage group)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from backupd.engines.sqlite.layout import sync_directory
+from backupd.engines.sqlite.restore_stage import RestoreStage, stage_of
+from backupd.errors import NotHealthy, Refused
+from backupd.model.position import Position
+from backupd.model.records import LogFile
+from backupd.ports import TargetFacts
+from backupd.steps import step
+
+
+class DirectoryTarget:
+    """See ``ports.RestoreTarget``; the file keeps its name and is readable by its owner only."""
+
+    def __init__(self, directory: Path, file_name: str) -> None:
+        self.path = directory / file_name
+        self._stage = RestoreStage(stage_of(self.path))
+
+    def facts(self) -> TargetFacts:
+        """See ``ports.RestoreTarget``."""
+        existing = self.path.parent
+        while not existing.exists():
+            existing = existing.parent
+        room = os.statvfs(existing)
+        exists = self.path.exists()
+        return TargetFacts(
+            role="directory",
+            path=self.path,
+            exists=exists,
+            size_bytes=self.path.stat().st_size if exists else 0,
+            position=None,
+            users=(),
+            free_bytes=room.f_bavail * room.f_frsize,
+        )
+
+    def begin(self, run_id: str, *, force: bool = False) -> None:  # noqa: ARG002 - the port's shape
+        """See ``ports.RestoreTarget``."""
+        step("restore.begin")
+        taken = [name for name in self._names() if name.exists()]
+        if taken and not force:
+            raise Refused(
+                f"cannot restore to {self.path.parent}",
+                because=f"{taken[0].name} is there already",
+                next_step="name an empty directory, or say --force to replace that file",
+            )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def _names(self) -> tuple[Path, Path, Path]:
+        return (self.path, self.path.with_name(self.path.name + "-wal"), self.path.with_name(self.path.name + "-shm"))
+
+    def stage_path(self, file_name: str) -> Path:  # noqa: ARG002 - one file a database
+        """See ``ports.RestoreTarget``."""
+        return self._stage.path
+
+    def live_path(self, file_name: str) -> Path | None:  # noqa: ARG002 - one file a database
+        """See ``ports.RestoreTarget``."""
+        return self.path if self.path.exists() else None
+
+    def read_log(self, path: Path) -> LogFile:
+        """See ``ports.RestoreTarget``."""
+        return self._stage.read_log(path)
+
+    def apply_log(self, path: Path, *, until: Position | None, at: datetime | None) -> Position:
+        """See ``ports.RestoreTarget``."""
+        return self._stage.apply_log(path, until=until, at=at)
+
+    def check(self) -> Sequence[str]:
+        """See ``ports.RestoreTarget``."""
+        return self._stage.check()
+
+    def activate(self, *, came_from: str) -> None:  # noqa: ARG002 - no history here
+        """See ``ports.RestoreTarget``; a log of a file that was there would spoil the new one, so it goes first."""
+        self._stage.sync()
+        step("restore.activate")
+        try:
+            for stale in self._names()[1:]:
+                stale.unlink(missing_ok=True)
+            os.chmod(self._stage.path, 0o600)
+            os.rename(self._stage.path, self.path)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def finish(self) -> None:
+        """See ``ports.RestoreTarget``."""
+
+    def abandon(self, *, keep_stage: bool = False) -> None:
+        """See ``ports.RestoreTarget``."""
+        if not keep_stage:
+            self._stage.remove()
+
+    def _refused(self, error: OSError) -> NotHealthy:
+        return NotHealthy(
+            f"cannot restore to {self.path.parent}",
+            because=error.strerror or str(error),
+            next_step="make room there or fix its rights, then run the same restore again",
+        )

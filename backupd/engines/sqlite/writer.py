@@ -1,0 +1,324 @@
+"""The SQLite writer: speaks for one pair, through its sockets and files.  Heavy imports wait inside methods."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backupd.engines.sqlite.control import ControlClient
+from backupd.engines.sqlite.layout import CopyLayout, PairLayout
+from backupd.engines.sqlite.marker import read_marker
+from backupd.engines.sqlite.pairfile import PairState, change_pair, load_pair, open_pair
+from backupd.engines.sqlite.status import held_logs, log_offsets, log_path, pair_status
+from backupd.engines.sqlite.supervisor import Supervisor
+from backupd.errors import NotHealthy
+from backupd.model.pair import CopyState, PairStatus
+from backupd.model.position import Position
+from backupd.model.records import BackupType, Progress, Stamp, Stamps
+from backupd.ports import (
+    Clock,
+    ClosedLog,
+    Freeze,
+    PageSource,
+    Prepared,
+    ReportProgress,
+    RestoreTarget,
+    Truncated,
+    TruncationEvidence,
+)
+
+if TYPE_CHECKING:
+    from backupd.engines.sqlite.freeze import SqliteFreeze
+
+
+class SqliteWriter:
+    """See ``ports.Writer``.
+
+    Args:
+        copies: name and path of each of the two.
+        first_active: which is active when the pair is made; afterwards the pair knows.
+        state_dir: ``<state_dir>/<database>``.
+        options: of the capture process (see ``CaptureOptions``).
+    """
+
+    engine = "sqlite"
+
+    def __init__(
+        self,
+        *,
+        database: str,
+        copies: Mapping[str, Path],
+        first_active: str,
+        state_dir: Path,
+        options: Mapping[str, Any],
+        clock: Clock,
+    ) -> None:
+        self.database = database
+        self.copies = {name: Path(path) for name, path in copies.items()}
+        self.layout = PairLayout(state_dir)
+        self._first_active = first_active
+        self._options = dict(options)
+        self.clock = clock
+        self._freeze: SqliteFreeze | None = None
+
+    # --- who is who ---------------------------------------------------------
+
+    def pair_state(self) -> PairState:
+        """The remembered pair; made at the first call."""
+        names = sorted(self.copies)
+        return open_pair(self.layout.pair, (names[0], names[1]), self._first_active)
+
+    def active_files(self) -> CopyLayout:
+        """The files of the active copy."""
+        name = self.pair_state().active
+        return self.layout.copy(name, self.copies[name])
+
+    def passive_files(self) -> CopyLayout:
+        """The files of the passive copy."""
+        name = self.pair_state().passive
+        return self.layout.copy(name, self.copies[name])
+
+    def identity(self) -> str:
+        """See ``ports.Writer``."""
+        return self.pair_state().identity
+
+    def adopt_identity(self, identity: str) -> None:
+        """See ``ports.Writer``."""
+        self.pair_state()
+        change_pair(self.layout.pair, identity=identity)
+
+    def pair(self) -> PairStatus:
+        """See ``ports.Writer``."""
+        return pair_status(self.database, self.layout, self.pair_state(), self.copies)
+
+    # --- replication --------------------------------------------------------
+
+    def replicator(self, log_to: Path | None = None) -> Supervisor:
+        """What the service keeps running for this database."""
+        return Supervisor(
+            self.database,
+            self.layout,
+            self.copies,
+            first_active=self._first_active,
+            options=self._options,
+            log_to=log_to,
+        )
+
+    def replication(self) -> AbstractContextManager[None]:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.replication import replicating
+
+        return replicating(self)
+
+    def suspend(self, comment: str) -> None:
+        """See ``ports.Writer``."""
+        with self._replay() as replay:
+            replay.call("suspend", comment=comment)
+
+    def resume(self) -> None:
+        """See ``ports.Writer``."""
+        with self._replay() as replay:
+            replay.call("resume")
+
+    def seed(self) -> None:
+        """See ``ports.Writer``."""
+        self.pair_state()
+        change_pair(self.layout.pair, seed_because="a person asked for it")
+        with contextlib.suppress(NotHealthy), self._capture() as capture:
+            capture.call("need_seed", because="a person asked for it")
+
+    def mark_suspect(self, because: str) -> None:
+        """See ``ports.Writer``."""
+        with self._replay() as replay:
+            replay.call("mark_suspect", because=because)
+
+    def _capture(self) -> ControlClient:
+        return ControlClient(self.active_files().capture_socket, who="the capture process")
+
+    def _replay(self) -> ControlClient:
+        return ControlClient(self.passive_files().replay_socket, who="the replay process")
+
+    # --- a backup -----------------------------------------------------------
+
+    def prepare(self, *, checkpoint: bool, timeout_seconds: float, report: ReportProgress) -> Prepared:
+        """See ``ports.Writer``."""
+        with self._capture() as capture:
+            closed = capture.call("prepare", checkpoint=checkpoint, timeout_seconds=timeout_seconds)
+        position = Position(str(closed["history"]), int(closed["offset"]))
+        self._wait_replayed(position, timeout_seconds, report)
+        covers_until = datetime.fromtimestamp(int(closed["covers_until_us"]) / 1e6, UTC)
+        return Prepared(position, covers_until)
+
+    def _wait_replayed(self, position: Position, timeout_seconds: float, report: ReportProgress) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            marker = read_marker(self.passive_files().marker)
+            at = marker.position if marker and marker.applying is None else None
+            if at is not None and at.same_history(position) and at >= position:
+                return
+            passive = self.pair().passive
+            if passive.state in (CopyState.SUSPENDED, CopyState.SUSPECT, CopyState.FAILED, CopyState.MISSING):
+                remedy = "resume" if passive.state is CopyState.SUSPENDED else "seed"
+                raise NotHealthy(
+                    f"the passive of {self.database} does not replay",
+                    because=f"it is {passive.state}: {passive.because}",
+                    next_step=f"backupctl copy {remedy} {self.database}",
+                )
+            if time.monotonic() >= deadline:
+                raise NotHealthy(
+                    f"the passive of {self.database} is behind",
+                    because=f"it stands at {at or 'nothing'} and must reach {position}; it is {passive.state}",
+                    next_step=f"backupctl status {self.database}, and try again when its queues are empty",
+                )
+            done = at.offset if at is not None and at.same_history(position) else 0
+            report(Progress("waiting for the passive", done, position.offset, {"state": str(passive.state)}))
+            self.clock.sleep(0.05)
+
+    def freeze(self, limit_seconds: float) -> Freeze:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.freeze import SqliteFreeze
+
+        self._freeze = SqliteFreeze(self.passive_files(), limit_seconds)
+        return self._freeze
+
+    def page_sources(self, directory: Path, position: Position) -> Sequence[PageSource]:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.page_source import SqlitePageSource
+
+        if self._freeze is None or self._freeze.position != position:
+            raise NotHealthy(
+                "the snapshot has no page map",
+                because="this writer has not frozen the passive at that position",
+                next_step="run the backup again",
+            )
+        facts = self._freeze.facts
+        return [
+            SqlitePageSource(
+                directory / name,
+                facts.map_path,
+                page_bytes=facts.page_bytes,
+                page_count=facts.pages,
+                checksum=facts.checksum,
+            )
+            for name in self._freeze.names
+        ]
+
+    def check_snapshot(self, directory: Path, level: str) -> Sequence[str]:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.check import check_file
+
+        return check_file(directory / self.passive_files().path.name, level)
+
+    def closed_logs(self, after: Position, until: Position) -> Sequence[ClosedLog]:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.closed_logs import gap_free
+
+        return gap_free(self.database, self.passive_files().logs, after, until)
+
+    def check_log(self, closed: ClosedLog) -> None:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.logcheck import verify_log
+
+        verify_log(closed.path)
+
+    # --- stamp and truncation -----------------------------------------------
+
+    def stamps(self) -> Stamps:
+        """See ``ports.Writer``."""
+        marker = read_marker(self.passive_files().marker)
+        if marker is None:
+            return Stamps()
+        return Stamps(full=_stamp(marker.stamps.get("full")), incremental=_stamp(marker.stamps.get("incremental")))
+
+    def stamp(self, stamp: Stamp, timeout_seconds: float) -> bool:
+        """See ``ports.Writer``."""
+        if not self._has_seen(stamp):
+            value = {name: str(fact) for name, fact in asdict(stamp).items()}
+            value |= {"end": str(stamp.end), "at": stamp.at.isoformat()}
+            with self._capture() as capture:
+                capture.call("stamp", stamp=value)
+        deadline = time.monotonic() + timeout_seconds
+        while not self._has_seen(stamp):
+            if time.monotonic() >= deadline:
+                return False
+            self.clock.sleep(0.02)
+        return True
+
+    def _has_seen(self, stamp: Stamp) -> bool:
+        seen = self.stamps()
+        return stamp.backup_id in {one.backup_id for one in (seen.full, seen.incremental) if one is not None}
+
+    def truncation_evidence(self) -> TruncationEvidence:
+        """See ``ports.Writer``."""
+        pair = self.pair()
+        return TruncationEvidence(
+            history=pair.history,
+            oldest_held=self._oldest_held(pair.history),
+            passive_state=str(pair.passive.state),
+            passive_because=pair.passive.because,
+            passive_replayed=pair.passive.replayed,
+            passive_checkpointed=pair.passive.checkpointed,
+            active_checkpointed=pair.active.checkpointed,
+            seen_at=self.clock.now(),
+        )
+
+    def _oldest_held(self, history: str | None) -> Position | None:
+        """Where the log that either copy holds begins."""
+        starts = []
+        for files in (self.active_files(), self.passive_files()):
+            numbers = held_logs(files.logs).numbers.get(history or "")
+            offsets = log_offsets(log_path(files.logs, history, numbers[0])) if numbers and history else None
+            if offsets is not None:
+                starts.append(offsets[0])
+        return Position(history, min(starts)) if starts and history else None
+
+    def truncate(self, before: Position) -> Truncated:
+        """See ``ports.Writer``.
+
+        Logs of ended histories go too: a verified backup of this history exists
+        now, and no increment can reach back over the end of a history.
+        """
+        from backupd.engines.sqlite.truncation import remove_ended_histories
+
+        with self._capture() as capture:
+            answer = capture.call("truncate", history=before.history, offset=before.offset, timeout_seconds=60.0)
+        with self._replay() as replay:
+            more = replay.call("truncate", history=before.history, offset=before.offset, timeout_seconds=60.0)
+        ended = remove_ended_histories((self.active_files().logs, self.passive_files().logs), before.history)
+        logs = int(answer["removed_logs"]) + int(more["removed_logs"]) + ended[0]
+        size = int(answer["removed_bytes"]) + int(more["removed_bytes"]) + ended[1]
+        return Truncated(logs, size, self._oldest_held(before.history))
+
+    # --- restore ------------------------------------------------------------
+
+    def restore_target(self, target: str) -> RestoreTarget:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.targets import choose_target
+
+        return choose_target(self, target)
+
+    def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.active_target import recover_active
+
+        pair = load_pair(self.layout.pair)
+        if pair is None:
+            return []
+        return recover_active(self, keep_stage=keep_stage)
+
+
+def _stamp(value: dict[str, str] | None) -> Stamp | None:
+    if value is None:
+        return None
+    return Stamp(
+        type=BackupType(value["type"]),
+        backup_id=value["backup_id"],
+        end=Position.parse(value["end"]),
+        at=datetime.fromisoformat(value["at"]),
+    )
