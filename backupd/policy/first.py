@@ -100,7 +100,8 @@ def write_first_files(
     written = [] if config.exists() else [(config, render_service_config())]
     written.append((policy, text))
     try:
-        policy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for missing in [place for place in reversed([policy.parent, *policy.parent.parents]) if not place.exists()]:
+            missing.mkdir(mode=0o700)  # one by one: with parents=True those above would be open to all
         for path, content in written:
             with open(path, "x", encoding="utf-8", opener=_private) as file:
                 file.write(content)

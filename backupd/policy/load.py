@@ -147,7 +147,7 @@ def load_policy_of(config: ServiceConfig, database: str) -> LoadedPolicy:
     """
     good, problems = _read_directory(config.policies_dir)
     own = config.policies_dir / f"{database}.toml"
-    about_it = [problem for problem in problems if problem.file == own or f" of {database} " in f"{problem.sentence} "]
+    about_it = [problem for problem in problems if problem.file == own or problem.database == database]
     if about_it:
         next_step = f"edit {about_it[0].file}, then backupctl policy check {about_it[0].file}"
         raise _invalid(about_it, f"the policy of {database} is not valid", next_step)
@@ -185,7 +185,7 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
         database = loaded.policy.database
         if database in good:
             sentence = f"{good[database].path.name} is the policy of {database} already; a database has one policy"
-            problems.append(Problem(path, 0, "database", sentence))
+            problems.append(Problem(path, 0, "database", sentence, database))
             continue
         good[database] = loaded
     return good, problems
@@ -200,7 +200,7 @@ def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
         return None, problems
     same = _same_file_on_disk(found)
     if same is not None:
-        return None, [Problem(path, 0, "copies", same)]
+        return None, [Problem(path, 0, "copies", same, found.database)]
     warnings = []
     if path.stem != found.database:
         warnings.append(f"{path.name} is the policy of {found.database}; {found.database}.toml would be easier to find")
@@ -245,15 +245,17 @@ def _parse(text: str, path: Path, model: Any) -> tuple[object, list[Problem]]:
     from backupd.policy.problems import Problem, problems_of
 
     try:
-        return model.model_validate(tomllib.loads(text)), []
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         match = _TOML_LINE.search(str(error))
         line = int(match[1]) if match is not None else text.count("\n") + 1
         return None, [Problem(path, line, "", f"it is not TOML: {error}")]
     except RecursionError:
         return None, [Problem(path, 0, "", "it is not TOML: nested too deep")]
+    try:
+        return model.model_validate(content), []
     except ValidationError as error:
-        return None, problems_of(error, model, path, text)
+        return None, problems_of(error, model, file=path, text=text, content=content)
 
 
 def _os_words(error: OSError) -> str:

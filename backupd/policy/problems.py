@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,12 +19,16 @@ _KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: in which file and line (0: not known), at which dotted place, and what."""
+    """One thing that is wrong: in which file and line (0: not known), at which dotted place, and what.
+
+    ``database`` is the one that the file is about, where that could be read.
+    """
 
     file: Path
     line: int
     place: str
     sentence: str
+    database: str = ""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else str(self.file)
@@ -45,9 +49,14 @@ def config_invalid(problems: Sequence[Problem], what: str, next_step: str) -> Co
     )
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], file: Path, text: str) -> list[Problem]:
-    """Every finding of pydantic, in our words."""
-    return [_problem_of(dict(found), model, file, text) for found in error.errors(include_url=False)]
+def problems_of(
+    error: ValidationError, model: type[BaseModel], *, file: Path, text: str, content: dict[str, Any]
+) -> list[Problem]:
+    """Every finding of pydantic, in our words; ``content`` is what ``text`` says."""
+    named = content.get("database")
+    database = named if isinstance(named, str) else ""
+    findings = [_problem_of(dict(found), model, file, text) for found in error.errors(include_url=False)]
+    return [replace(problem, database=database) for problem in findings]
 
 
 def _problem_of(found: dict[str, Any], model: type[BaseModel], file: Path, text: str) -> Problem:

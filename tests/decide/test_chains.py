@@ -48,12 +48,12 @@ def test_every_broken_link_is_found(broken: ArchivedBackup, code: str) -> None:
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_a_seed_or_a_foreign_digest_inside_breaks_the_chain(index: int) -> None:
+def test_a_seed_a_gap_or_a_foreign_digest_inside_breaks_the_chain(index: int) -> None:
     logs = list(I1.record.logs)
-    for change in ({"kind": LogKind.SEED}, {"previous_digest": "another"}, {"number": 99}):
-        if index == 0 and "kind" not in change:
+    for change in ({"kind": LogKind.SEED}, {"previous_digest": "another"}, {"number": 99}, {"start": place(9)}):
+        if index == 0 and ("number" in change or "previous_digest" in change):
             continue  # what comes before the first file is the parent's business
-        changed = replace(logs[index], log=replace(logs[index].log, **change))  # type: ignore[arg-type]
+        changed = replace(logs[index], log=replace(logs[index].log, **change))
         broken = with_record(I1, logs=(*logs[:index], changed, *logs[index + 1 :]))
         assert isinstance(chain_of("I1", [F1, broken]), BrokenChain)
 

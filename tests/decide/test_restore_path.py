@@ -116,6 +116,12 @@ def test_windows_join_where_log_leads_from_one_full_to_the_next() -> None:
     assert (window.from_time, window.to_time, window.full) == (minute(10), minute(30), "F1")
 
 
+def test_a_window_that_a_later_one_only_touches_is_one_window() -> None:
+    """The older full's own log ends exactly where the newer full stands, and that one has none yet."""
+    (window,) = recovery_windows([F1, I1, full("F14", 14, covers=13.5)])
+    assert (window.from_time, window.to_time, window.to_position) == (minute(10), minute(14), place(14))
+
+
 def test_a_path_stays_inside_one_history() -> None:
     other = full("G1", 12, covers=50, history="other")
     path = find_restore_path(RestoreWish.latest(), [*ALL, other])

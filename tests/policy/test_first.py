@@ -31,7 +31,8 @@ def test_the_first_files_load_and_are_private(tmp_path: Path) -> None:
     assert loaded.policy.sqlite.first_active == "a"
     assert setup.config.state_dir == target / "state"
     assert stat.S_IMODE(policy.stat().st_mode) == stat.S_IMODE(config.stat().st_mode) == 0o600
-    assert stat.S_IMODE(policy.parent.stat().st_mode) == 0o700
+    for directory in (tmp_path / "new", target, policy.parent):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
 def test_a_second_database_keeps_the_config(tmp_path: Path) -> None:

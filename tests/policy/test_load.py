@@ -107,6 +107,9 @@ def test_another_database_s_problem_does_not_stop_this_one(tmp_path: Path) -> No
     assert load_policy_of(config, "orders").policy.database == "orders"
     with pytest.raises(ConfigInvalid, match="keep_day"):
         load_policy_of(config, "shop")
+    write_policy(config.policies_dir, "till", "odd-name.toml", keep_days="keep_day")
+    with pytest.raises(ConfigInvalid, match=r"odd-name\.toml"):
+        load_policy_of(config, "till")
     with pytest.raises(NotFound, match="orders") as caught:
         load_policy_of(config, "nope")
     assert caught.value.exit_status == 5

@@ -9,6 +9,7 @@ import pytest
 
 from backupd.errors import ConfigInvalid
 from backupd.policy.load import load_policy
+from backupd.policy.schema import policy_json_schema
 
 ROOT = Path(__file__).parents[2]
 SHOWN = sorted((ROOT / "policies").glob("*.toml"))
@@ -22,6 +23,16 @@ def test_a_shown_policy_works_as_it_stands(path: Path) -> None:
     assert not loaded.policy.retention_rules().is_empty
     # The only thing odd about an example is that it is named after its idea.
     assert all("would be easier to find" in warning for warning in loaded.warnings)
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.stem)
+def test_a_shown_policy_fits_the_json_schema(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    content = tomllib.loads(path.read_text())
+    jsonschema.validate(content, policy_json_schema())
+    content["retention"]["keep_day"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, policy_json_schema())
 
 
 def test_the_default_is_weekly_full_and_daily_incremental() -> None:
