@@ -121,8 +121,7 @@ def archived_end(
     damaged) breaks every chain that it is part of.
     """
     known = by_id(backups)
-    records = (backup.record for backup in backups if backup.record.type is not BackupType.COPY)
-    candidates = [record for record in records if record.log_end.history == history]
+    candidates = [backup.record for backup in backups if backup.record.log_end.history == history]
     # Newest first: the first sound one is the answer, and older chains need not be walked.
     for record in sorted(candidates, key=lambda record: record.log_end.offset, reverse=True):
         chain = chain_of(record.id, known)

@@ -35,6 +35,7 @@ def test_a_sound_chain_is_told_full_first() -> None:
         (with_record(I1, logs=()), "log-gap"),
         (with_record(I1, logs=tuple(reversed(I1.record.logs))), "log-gap"),
         (with_record(I1, log_start=place(9)), "log-gap"),
+        (with_record(increment("I1", full("X", 12), 16, LOGS), parent="F1", parent_sha256=F1.sha256), "log-gap"),
         (with_record(I1, parent_sha256="another"), "parent-differs"),
         (with_record(I1, parent=None), "parent-missing"),
         (with_record(I1, parent="gone"), "parent-missing"),
