@@ -191,7 +191,7 @@ class Requests:
         return self._replayer.facts()
 
     def _wait(self, message: Message, connection: Connection) -> None:
-        deadline = time.monotonic() + float(message.get("limit_seconds", message.get("timeout_seconds", 60.0)))
+        deadline = time.monotonic() + float(message.get("limit_seconds") or 60.0)
         waiter = _Waiter(str(message.get("history", "")), int(message["number"]), deadline, connection)
         self._waiters.append(waiter)
         self.answer_waiters()

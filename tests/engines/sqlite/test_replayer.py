@@ -237,7 +237,8 @@ def test_a_freeze_of_a_killed_process_ends(passive: Passive, active: Active) -> 
     passive.seed()
     code = (
         "import sys, time; from pathlib import Path; from backupd.engines.sqlite.control import ControlClient\n"
-        "c = ControlClient(Path(sys.argv[1]), who='x'); c.call('freeze', limit_seconds=600); print('frozen', flush=True)\n"
+        "c = ControlClient(Path(sys.argv[1]), who='x'); c.call('freeze', limit_seconds=600)\n"
+        "print('frozen', flush=True)\n"
         "time.sleep(600)"
     )
     run = subprocess.Popen([sys.executable, "-c", code, str(passive.socket)], stdout=subprocess.PIPE)
@@ -275,7 +276,7 @@ def test_a_suspect_copy_stays_suspect_until_it_is_seeded(passive: Passive, activ
     passive.start()
     until(lambda: passive.call("status")["inspected"]["number"] == 2)  # log is kept safe all the same
     assert passive.call("status")["replayed"]["number"] == 1
-    with pytest.raises(NotHealthy, match="page 3 is bad|cannot freeze"):
+    with pytest.raises(NotHealthy, match="cannot freeze"):
         passive.call("freeze", limit_seconds=1)
     active.write()
     active.cut()
@@ -385,6 +386,7 @@ def test_38_killed_at_many_steps_of_the_process(tmp_path: Path, active: Active, 
         assert passive.process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             assert passive.process.wait(1.0) == -signal.SIGKILL
+    assert passive.process is not None
     passive.process.kill()
     passive.process.wait()
     passive.start()
