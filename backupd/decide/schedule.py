@@ -127,20 +127,17 @@ def _newest_slot(
 def _slots(
     rules: ScheduleRules, words: Calendar, backup_type: BackupType, *, start: datetime, days: int, database: str
 ) -> Iterator[Slot]:
-    """The slots of the local dates around ``start`` and the ``days`` after; two that meet in one moment are one."""
+    """The slots of the local dates around ``start`` and the ``days`` after, and a few more; two may meet in one moment."""
     zone = zone_named(rules.timezone)
     late = timedelta(seconds=jitter_seconds(database, rules.jitter_seconds_max))
     first = start.astimezone(zone).date() - timedelta(days=2)
-    seen: set[datetime] = set()
     for step in range(days + 4):
         day = first + timedelta(days=step)
         if day.weekday() not in words.days:
             continue
         for at in _moments(day, words, zone):
             moment = at + late
-            if moment not in seen:
-                seen.add(moment)
-                yield Slot(moment, backup_type, f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}")
+            yield Slot(moment, backup_type, f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}")
 
 
 def _moments(day: date, words: Calendar, zone: tzinfo) -> Iterator[datetime]:

@@ -59,6 +59,13 @@ def test_after_a_newer_full_the_old_incremental_is_no_base() -> None:
     assert answer.parent == f2
 
 
+def test_a_full_at_the_very_place_of_the_last_incremental_is_the_base() -> None:
+    f2 = full("F2", 18)
+    answer = decide_backup_type(INCREMENTAL, Stamps(stamp(f2), stamp(I2)), [*ALL, f2], HISTORY)
+    assert isinstance(answer, BackupChoice)
+    assert answer.parent == f2
+
+
 @pytest.mark.parametrize("requested", [FULL, COPY])
 def test_what_takes_pages_is_taken_as_asked(requested: BackupType) -> None:
     answer = decide_backup_type(requested, Stamps(), [], None)
@@ -92,7 +99,9 @@ def test_a_damaged_chain_is_raised() -> None:
 def test_log_that_is_gone_from_the_copies_is_raised() -> None:
     assert raised(decide_backup_type(INCREMENTAL, STAMPS, ALL, HISTORY, oldest_held=place(19))) == "log-gone"
     assert raised(decide_backup_type(INCREMENTAL, STAMPS, ALL, HISTORY, oldest_held=Position("o", 1))) == "log-gone"
-    assert isinstance(decide_backup_type(INCREMENTAL, STAMPS, ALL, HISTORY, oldest_held=place(18)), BackupChoice)
+    answer = decide_backup_type(INCREMENTAL, STAMPS, ALL, HISTORY, oldest_held=place(18))
+    assert isinstance(answer, BackupChoice)
+    assert not answer.raised
 
 
 def test_a_stamp_that_contradicts_the_archive_is_raised() -> None:

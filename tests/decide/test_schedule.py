@@ -133,6 +133,14 @@ def test_jitter_moves_every_slot_of_a_database_alike() -> None:
     ]
 
 
+def test_a_slot_of_yesterday_that_the_jitter_moved_past_midnight_is_seen() -> None:
+    rules = ScheduleRules(full=parse_calendar("sun 23:59"), jitter_seconds_max=43200)
+    late = jitter_seconds("orders", 43200)
+    assert late > 60
+    expected = utc(11, 22, 23, 59) + timedelta(seconds=late)
+    assert moments(calendar(rules, utc(11, 23), 1, database="orders")) == [expected]
+
+
 # --- properties ---------------------------------------------------------------
 
 zones = st.sampled_from(
