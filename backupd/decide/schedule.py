@@ -127,7 +127,7 @@ def _newest_slot(
 def _slots(
     rules: ScheduleRules, words: Calendar, backup_type: BackupType, *, start: datetime, days: int, database: str
 ) -> Iterator[Slot]:
-    """The slots of the local dates around ``start`` and the ``days`` after, and a few more; two may meet in one moment."""
+    """The slots of the local dates around ``start`` and ``days`` after, and some more; two may meet in one moment."""
     zone = zone_named(rules.timezone)
     late = timedelta(seconds=jitter_seconds(database, rules.jitter_seconds_max))
     first = start.astimezone(zone).date() - timedelta(days=2)
