@@ -49,7 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"archive"}
     | _HANDS,  # the only room that knows concrete classes
     "service": _FRONT,
-    "cli": _FRONT,
+    "demo": _FRONT,  # a story told with a real writer process; it drives backupd from the outside
+    "cli": {"demo"} | _FRONT,
 }
 
 # Libraries, and parts of Python's own, that live at few addresses: a file, or a room with a / at its end.
@@ -59,13 +60,13 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "numpy": ("pages.py", "ports.py", "pipeline/", "engines/sqlite/"),  # ports.py: for the type of one argument
     "pydantic": ("policy/",),
     "pydantic_core": ("policy/",),
-    "rich": ("cli/",),
+    "rich": ("cli/", "demo/"),
     "typer": ("cli/",),
     "xxhash": ("pages.py",),
     "zstandard": ("pipeline/compress.py",),
     # of Python's own
-    "sqlite3": ("journal/", "engines/sqlite/"),
-    "subprocess": ("engines/", "providers/", "policy/git.py"),
+    "sqlite3": ("journal/", "engines/sqlite/", "demo/"),
+    "subprocess": ("engines/", "providers/", "policy/git.py", "demo/"),
 }
 
 # Pure rooms get time, dice and places as values.
