@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backupd.decide.chains import BrokenChain, chain_of
+from backupd.decide.log_walk import Goal, walk_log
 from backupd.decide.reasons import Reason
 from backupd.model.position import Position
-from backupd.model.records import ArchivedBackup, BackupType, Stamp, Stamps
+from backupd.model.records import ArchivedBackup, BackupType, Stamp, Stamps, StoredLog
 
 _NONE_UNFIT: Mapping[str, str] = {}
 
@@ -18,7 +19,9 @@ class BackupChoice:
     """The type to take.
 
     ``parent`` and ``log_start`` are what an increment builds on and where its log
-    begins; a full and a copy have neither.
+    begins; a full and a copy have neither.  The log of an increment is
+    ``archived_logs``, which other backups have stored already, and then what the
+    copies hold after ``log_from``.
     """
 
     type: BackupType
@@ -26,6 +29,8 @@ class BackupChoice:
     parent: ArchivedBackup | None
     log_start: Position | None
     reasons: tuple[Reason, ...]
+    archived_logs: tuple[StoredLog, ...] = ()
+    log_from: Position | None = None
 
     @property
     def raised(self) -> bool:
@@ -49,6 +54,7 @@ def decide_backup_type(
     unfit: Mapping[str, str] = _NONE_UNFIT,
     oldest_held: Position | None = None,
     raise_to_full: bool = True,
+    archived_log_counts: bool = False,
 ) -> BackupChoice | RefuseBackup:
     """The type that a run takes, and the backup that it builds on.
 
@@ -65,6 +71,8 @@ def decide_backup_type(
         unfit: ids that are known to be damaged, with a sentence.
         oldest_held: where the oldest log that the passive holds begins; None when not known or none.
         raise_to_full: the policy's wish; when False the increment is refused instead.
+        archived_log_counts: whether the run can name log files that other backups have stored.  Without it a
+            differential becomes a full as soon as an incremental has let the log since the full be removed.
     """
     if requested.takes_pages:
         return BackupChoice(requested, requested, None, None, (Reason("as-asked", f"a {requested} was asked for"),))
@@ -72,11 +80,17 @@ def decide_backup_type(
     pending = _waits_for_stamp(requested, stamp, backups, history)
     if pending is not None:
         return RefuseBackup((pending,))
-    base = _find_base(requested, stamp, backups, history, unfit=unfit, oldest_held=oldest_held)
+    base = _find_base(requested, stamp, backups, history, unfit)
     if isinstance(base, ArchivedBackup):
         record = base.record
-        reason = Reason("base", f"it builds on the {record.type} {record.id}, which ends at {record.log_end}")
-        return BackupChoice(requested, requested, base, record.log_end, (reason,))
+        fit = [backup for backup in backups if backup.record.id not in unfit] if archived_log_counts else []
+        archived = walk_log(record.log_end, Goal(None), fit)
+        if oldest_held is None or (oldest_held.history == history and oldest_held <= archived.place):
+            reason = Reason("base", f"it builds on the {record.type} {record.id}, which ends at {record.log_end}")
+            logs = tuple(archived.logs)
+            return BackupChoice(requested, requested, base, record.log_end, (reason,), logs, archived.place)
+        gone = f"the log after {archived.place} is gone from the copies (the oldest begins at {oldest_held})"
+        base = Reason("log-gone", gone)
     if not raise_to_full:
         forbidden = Reason("raise-forbidden", f"the policy does not let a {requested} be raised to a full")
         return RefuseBackup((base, forbidden))
@@ -118,9 +132,7 @@ def _find_base(
     stamp: Stamp | None,
     backups: Sequence[ArchivedBackup],
     history: str | None,
-    *,
     unfit: Mapping[str, str],
-    oldest_held: Position | None,
 ) -> ArchivedBackup | Reason:
     """The backup that the stamp names, or why it cannot be built on."""
     if stamp is None:
@@ -141,9 +153,5 @@ def _find_base(
     if chain.end != stamp.end:
         return Reason(
             "stamp-differs", f"the stamp says that {stamp.backup_id} ends at {stamp.end}, it ends at {chain.end}"
-        )
-    if oldest_held is not None and (oldest_held.history != history or oldest_held > stamp.end):
-        return Reason(
-            "log-gone", f"the log after {stamp.end} is gone from the copies (the oldest begins at {oldest_held})"
         )
     return chain.records[-1]

@@ -104,6 +104,38 @@ def test_log_that_is_gone_from_the_copies_is_raised() -> None:
     assert not answer.raised
 
 
+def test_log_that_other_backups_stored_counts_when_the_run_can_name_it() -> None:
+    """Incrementals let log go; a differential names what they stored and reads only the rest."""
+    gone_since_full = place(18)
+    backups = [F1, I1, I2]
+    assert raised(decide_backup_type(DIFFERENTIAL, STAMPS, backups, HISTORY, oldest_held=gone_since_full)) == "log-gone"
+    answer = decide_backup_type(
+        DIFFERENTIAL, STAMPS, backups, HISTORY, oldest_held=gone_since_full, archived_log_counts=True
+    )
+    assert isinstance(answer, BackupChoice)
+    assert (answer.type, answer.parent, answer.log_start, answer.log_from) == (DIFFERENTIAL, F1, place(10), place(18))
+    assert [stored.log.number for stored in answer.archived_logs] == list(range(11, 19))
+
+
+def test_a_damaged_backup_lends_no_log() -> None:
+    answer = decide_backup_type(
+        DIFFERENTIAL,
+        STAMPS,
+        ALL,
+        HISTORY,
+        oldest_held=place(18),
+        unfit={"I2": "cut", "D1": "cut"},
+        archived_log_counts=True,
+    )
+    assert raised(answer) == "log-gone"
+
+
+def test_without_lent_log_all_of_it_comes_from_the_copies() -> None:
+    answer = decide_backup_type(INCREMENTAL, STAMPS, ALL, HISTORY)
+    assert isinstance(answer, BackupChoice)
+    assert (answer.archived_logs, answer.log_from) == ((), place(18))
+
+
 def test_a_stamp_that_contradicts_the_archive_is_raised() -> None:
     odd = replace(stamp(I2), end=place(19))
     assert raised(decide_backup_type(INCREMENTAL, Stamps(stamp(F1), odd), ALL, HISTORY)) == "stamp-differs"
