@@ -14,6 +14,8 @@ from backupd.errors import ConfigInvalid
 
 if TYPE_CHECKING:  # a command imports only what it uses, so that status and --help answer at once
     from backupd.archive.database import DatabaseArchive
+    from backupd.engines.sqlite.supervisor import Supervisor
+    from backupd.engines.sqlite.writer import SqliteWriter
     from backupd.journal.journal import Journal
     from backupd.policy.load import LoadedPolicy, ServiceConfig
     from backupd.policy.schema import Policy
@@ -91,12 +93,27 @@ class House:
             choose_provider=_chooser(policy),
             open_archive=_archive_opener(policy, self.clock),
             probe_store=lambda: _store(policy.archive, make=True),
+            open_store=lambda: _store(policy.archive, make=False),
             lease=self._lease(state_dir),
             run_command=_run_command,
             read_policy_commit=lambda: _policy_commit(loaded.path),
             node=self.config.node,
             state_dir=state_dir,
             report=report or silent,
+        )
+
+    def replicators(self) -> tuple[Supervisor, ...]:
+        """What the service keeps running: the replication of every pair that backupd itself replicates.
+
+        Raises:
+            ConfigInvalid: a policy cannot be used.
+        """
+        names = self.databases()
+        policies = [self._loaded(name).policy for name in names]
+        return tuple(
+            _sqlite_writer(policy, self.config.state_dir / policy.database, self.clock).replicator()
+            for policy in policies
+            if policy.engine == "sqlite"
         )
 
     def close(self) -> None:
@@ -138,6 +155,10 @@ def _writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
             because="PostgreSQL comes with a later version; this one has sqlite",
             next_step='set engine = "sqlite" in the policy',
         )
+    return _sqlite_writer(policy, state_dir, clock)
+
+
+def _sqlite_writer(policy: Policy, state_dir: Path, clock: Clock) -> SqliteWriter:
     from backupd.engines.sqlite.writer import SqliteWriter
 
     return SqliteWriter(
