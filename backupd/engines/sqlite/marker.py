@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,6 @@ class Marker:
     def position(self) -> Position | None:
         """The replayed position; None before the first seed."""
         return Position(self.history, self.offset) if self.history else None
-
-    def with_state(self, state: CopyState, because: str) -> Marker:
-        """The same file, judged differently."""
-        return replace(self, state=state, because=because)
 
     def with_stamp(self, stamp: dict[str, str]) -> dict[str, dict[str, str] | None]:
         """The stamps after ``stamp`` was seen: a full starts a new chain."""

@@ -63,7 +63,7 @@ class Replay:
                 self._check_identity()
                 self.map = self._map_of_marker()
         except (DamageFound, NotFound) as error:
-            self._judge(CopyState.MUST_SEED, f"{error.problem}: {error.because}")
+            self.mark(CopyState.MUST_SEED, f"{error.problem}: {error.because}")
         except OSError as error:
             raise unwritable(self.db_path, error) from None
         return self.marker
@@ -102,17 +102,15 @@ class Replay:
 
     # --- judging -------------------------------------------------------------
 
-    def _judge(self, state: CopyState, because: str) -> None:
-        self._set(self.marker.with_state(state, because))
+    def mark(self, state: CopyState, because: str) -> None:
+        """Say durably that the copy is suspect, failed or must be seeded; replay stops. Raises NotHealthy."""
+        applying = None if state is CopyState.MUST_SEED else self.marker.applying  # a seed makes a redo pointless
+        self._set(replace(self.marker, state=state, because=because, applying=applying))
 
     def _set(self, marker: Marker) -> None:
         """Durable first, then believed."""
         write_marker(self._marker_path, marker)
         self.marker = marker
-
-    def mark(self, state: CopyState, because: str) -> None:
-        """Say durably that the copy is suspect, failed or must be seeded; replay stops. Raises NotHealthy."""
-        self._judge(state, because)
 
     @property
     def ready(self) -> bool:
@@ -124,15 +122,15 @@ class Replay:
         try:
             found = os.stat(self.db_path)
         except FileNotFoundError:
-            self._judge(CopyState.SUSPECT, f"{self.db_path} was removed by somebody else")
+            self.mark(CopyState.SUSPECT, f"{self.db_path} was removed by somebody else")
             return False
         if Identity(found.st_ino, found.st_size, found.st_mtime_ns) != self.marker.identity:
-            self._judge(CopyState.SUSPECT, f"{self.db_path} was changed by somebody else")
+            self.mark(CopyState.SUSPECT, f"{self.db_path} was changed by somebody else")
             return False
         return True
 
     def check_untouched(self) -> bool:
-        """Look whether somebody else has changed the file; if so the copy becomes suspect."""
+        """Whether the copy is healthy and nobody else has changed the file (else it becomes suspect)."""
         return self.marker.state is CopyState.HEALTHY and self._check_identity()
 
     # --- applying ------------------------------------------------------------
@@ -140,8 +138,7 @@ class Replay:
     def apply(self, path: Path) -> Marker:
         """Apply one inspected log file; a log that was applied before changes nothing.
 
-        Returns:
-            The marker afterwards; its state says when the copy is not healthy any more.
+        Answers with the marker afterwards; its state says when the copy is not healthy any more.
 
         Raises:
             NotHealthy: the log does not follow, the copy is not ready, or the disk
@@ -165,7 +162,7 @@ class Replay:
             page_map, self.map = self.map, None  # not ready until the whole log is in
             self._apply_pages(header, path, page_map)
         elif (header.checksum_after, header.pages_after) != (marker.checksum, marker.pages):
-            self._judge(CopyState.MUST_SEED, f"log {header.number} says that the passive was made anew from a seed")
+            self.mark(CopyState.MUST_SEED, f"log {header.number} says that the passive was made anew from a seed")
         else:
             stamps = marker.stamps
             if header.kind is LogKindCode.CONTROL:
@@ -204,7 +201,7 @@ class Replay:
             raise unwritable(self.db_path, error) from None
         checksum = page_map.apply(changes, header.pages_after)
         if checksum != header.checksum_after:
-            self._judge(
+            self.mark(
                 CopyState.MUST_SEED,
                 f"after log {header.number} the checksum of all pages is {checksum:016x} "
                 f"and the active's was {header.checksum_after:016x}",
@@ -215,10 +212,11 @@ class Replay:
 
     def _replayed(self, header: LogHeader, path: Path, marker: Marker) -> None:
         found = os.stat(self.db_path)
+        suspect = marker.state is CopyState.SUSPECT  # stays so after a redo; only a seed ends it
         replayed = replace(
             marker,
-            state=CopyState.HEALTHY,
-            because="",
+            state=marker.state if suspect else CopyState.HEALTHY,
+            because=marker.because if suspect else "",
             history=header.history,
             number=header.number,
             offset=header.end_offset,

@@ -21,7 +21,8 @@ from backupd.model.pair import CopyState
 
 LOG = logging.getLogger("replay")
 IDLE_SECONDS = 0.5
-RETRY_SECONDS = 2.0
+RETRY_SECONDS = 2.0  # doubled up to RETRY_SECONDS_MAX: each try may hash the whole file
+RETRY_SECONDS_MAX = 60.0
 
 
 @dataclass(slots=True)
@@ -72,6 +73,8 @@ class ReplayLoop:
         self._orders: deque[_Order] = deque()
         self._frozen: Frozen | None = None
         self._stopping = False
+        self._retry_seconds = RETRY_SECONDS
+        self._open_after = 0.0
 
     # --- called from other threads --------------------------------------------
 
@@ -125,7 +128,7 @@ class ReplayLoop:
         """Replay until stopped; a disk that refuses is tried again, everything else becomes a state."""
         while not self._stopping:
             try:
-                if not self.opened:
+                if not self.opened and time.monotonic() >= self._open_after:
                     self.replay.open()
                     self.opened, self.trouble = True, ""
                     self._on_change()
@@ -151,10 +154,13 @@ class ReplayLoop:
             self._carry_out(order)
         elif path is not None:
             self.replay.apply(path)
+            self._retry_seconds = RETRY_SECONDS
             self._on_change()
 
     def _patience(self) -> float:
-        """How long to sleep when nothing is to be done; a freeze's limit is met on time."""
+        """How long to sleep when nothing is to be done; a freeze's limit and a retry are met on time."""
+        if not self.opened:
+            return max(0.0, min(IDLE_SECONDS, self._open_after - time.monotonic()))
         if self._frozen is not None and self._frozen.ended is None:
             return max(0.0, min(IDLE_SECONDS, self._frozen.deadline - time.monotonic()))
         return IDLE_SECONDS
@@ -168,7 +174,7 @@ class ReplayLoop:
             if self._frozen.ended is None:
                 return None
             self._frozen = None
-        if self.suspended is not None or not self.replay.ready:
+        if self.suspended is not None or not self.opened or not self.replay.ready:
             return None
         marker, logs = self.replay.marker, self.replay.logs
         path = logs.history(marker.history).path_of(marker.number + 1)
@@ -197,9 +203,8 @@ class ReplayLoop:
         LOG.warning("%s", error)
         self.trouble, self.opened = f"{error.problem}: {error.because}", False
         self._on_change()
-        with self._changed:
-            if not self._stopping:
-                self._changed.wait(RETRY_SECONDS)
+        self._open_after = time.monotonic() + self._retry_seconds
+        self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
 
     def _save_map(self) -> None:
         if self.replay.ready and self.opened:

@@ -68,7 +68,7 @@ class Replayer:
 
     def _needs_seed(self) -> str:
         marker = self.loop.replay.marker
-        if not self.config.auto_seed or marker.applying is not None or marker.state not in _SEED_STATES:
+        if not self.config.auto_seed or marker.state not in _SEED_STATES:
             return ""
         return marker.because
 

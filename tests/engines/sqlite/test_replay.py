@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -244,6 +245,54 @@ def test_a_start_rolls_the_saved_map_forward(tmp_path: Path, active: Active) -> 
     assert again.ready
     assert again.map is not None
     assert again.map.checksum == passive.replay.marker.checksum
+
+
+def test_37_a_disk_that_is_full_stops_replay_and_loses_nothing(tmp_path: Path, active: Active) -> None:
+    passive = seeded(tmp_path, active)
+    active.write(500)
+    active.cut()
+    passive.inspector.receive(active.history, 2, passive.source.fetch)
+    path = passive.replay.logs.history(active.history).path_of(2)
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (passive.path.stat().st_size + 4096, was[1]))
+    try:
+        with pytest.raises(NotHealthy, match="cannot write") as caught:
+            passive.replay.apply(path)
+        assert "File too large" in caught.value.because  # what a limit says; a full disk says its own words
+        with pytest.raises(NotHealthy):
+            passive.replay.open()
+        assert not passive.replay.ready
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+    passive.replay.open()
+    passive.replay.apply(path)
+    assert_equal(passive, active)
+
+
+def test_38_a_redo_does_not_make_a_suspect_copy_healthy(tmp_path: Path, active: Active) -> None:
+    passive, paths = prepared(tmp_path, active)
+    steps.arm("fail", 1, "replay.fsync")
+    with pytest.raises(InjectedFault):
+        passive.replay.apply(paths[0])
+    steps.disarm()
+    passive.replay.mark(CopyState.SUSPECT, "a page is bad")
+    marker = passive.replay.open()
+    assert (marker.state, marker.because, marker.number) == (CopyState.SUSPECT, "a page is bad", 2)
+
+
+def test_38_a_redo_whose_log_is_gone_says_seed(tmp_path: Path, active: Active) -> None:
+    passive, paths = prepared(tmp_path, active)
+    steps.arm("fail", 1, "replay.fsync")
+    with pytest.raises(InjectedFault):
+        passive.replay.apply(paths[0])
+    steps.disarm()
+    paths[0].unlink()
+    marker = passive.replay.open()
+    assert marker.state is CopyState.MUST_SEED
+    assert "no log file" in marker.because
+    assert Replay(passive.path, passive.state_dir).open() == marker
+    passive.take_seed(active)
+    assert_equal(passive, active)
 
 
 # --- 38: crashes ------------------------------------------------------------

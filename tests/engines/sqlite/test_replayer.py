@@ -362,6 +362,20 @@ def test_truncates_only_what_is_replayed(passive: Passive, active: Active) -> No
     assert passive.path.read_bytes() == active.content()
 
 
+def test_a_step_that_fails_is_tried_again(tmp_path: Path, active: Active, capture: FakeCapture) -> None:
+    passive = Passive(tmp_path, active)
+    passive.start()
+    passive.seed()
+    assert passive.stop() == 0
+    active.write()
+    active.cut()
+    passive.start(fault="fail:1@replay.write")
+    until(passive.socket.exists)
+    assert passive.wait()["state"] == "healthy"
+    assert passive.path.read_bytes() == active.content()
+    passive.stop()
+
+
 def test_ends_when_its_parent_dies(passive: Passive, active: Active) -> None:
     passive.seed()
     assert passive.process is not None
