@@ -11,22 +11,25 @@ from backupd.cli.output import Cell
 Row = Mapping[str, Any]
 
 
-def table_of(rows: Sequence[Row], *, with_database: bool) -> output.Table:
-    """One line a backup, the newest last, narrow enough for 80 columns."""
+WIDE_COLUMNS = 92
+
+
+def table_of(rows: Sequence[Row]) -> output.Table:
+    """One line a backup, the newest last; what became of the log is shown where there is room."""
     heads = ["BACKUP", "TYPE", "STATE", "FINISHED (LOCAL)", ">STORED", "LOG"]
-    table = output.Table((["DATABASE"] if with_database else []) + heads)
+    wide = output.width() >= WIDE_COLUMNS
+    table = output.Table(heads if wide else heads[:-1])
     for row in rows:
-        cells: list[Cell | str] = [str(row["database"])] if with_database else []
         truncation = row.get("truncation") or {}
-        cells += [
+        cells: list[Cell | str] = [
             str(row["id"]),
             str(row["type"]),
             output.state(str(row["state"])),
-            human.short_time(row.get("finished_at")),
+            human.short_time(row.get("finished_at"))[: None if wide else -3],
             human.size(row.get("stored_bytes")),
             output.state(str(truncation.get("state", "none")).replace("none", "-")),
         ]
-        table.add(*cells)
+        table.add(*(cells if wide else cells[:-1]))
     return table
 
 

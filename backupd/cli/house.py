@@ -56,9 +56,7 @@ def one(house: House, database: str, report: ReportProgress | None = None) -> Ru
     """
     try:
         return house.context(database, report) if report else house.context(database)
-    except NotFound as error:
-        if error.details.get("database") != database and "database" in error.details:
-            raise
+    except NotFound:
         raise unknown(database, house.databases()) from None
 
 
@@ -66,20 +64,19 @@ def chosen(house: House, database: str | None) -> Sequence[str]:
     """The named database, or all of them.
 
     Raises:
-        NotFound: no policy names it; or there is no policy at all.
+        NotFound: there is no policy at all.
+        ConfigInvalid: all are meant, and one of the policies is invalid.
     """
+    if database is not None:
+        return (database,)  # its own policy is looked at when it is opened; another one's problem is not its own
     names = house.databases()
-    if database is None:
-        if not names:
-            raise NotFound(
-                "there is no policy",
-                because=f"{house.config.policies_dir} holds no *.toml file",
-                next_step="write one with: backupctl init DIR --database NAME --copy a=PATH --copy b=PATH --active a",
-            )
-        return names
-    if database not in names:
-        raise unknown(database, names)
-    return (database,)
+    if not names:
+        raise NotFound(
+            "there is no policy",
+            because=f"{house.config.policies_dir} holds no *.toml file",
+            next_step="write one with: backupctl init DIR --database NAME --copy a=PATH --copy b=PATH --active a",
+        )
+    return names
 
 
 def unknown(database: str, names: Sequence[str]) -> NotFound:

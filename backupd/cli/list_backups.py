@@ -33,10 +33,13 @@ def list_backups(
     if as_json:
         output.print_json({"backups": rows, **({"failed_runs": without} if failed else {})})
         return 0
-    if rows:
-        output.print_table(backup_facts.table_of(rows, with_database=len(names) > 1))
-    else:
-        output.print_line("no backups yet")
+    for name in names:
+        own = [row for row in rows if row["database"] == name]
+        if len(names) > 1:
+            output.print_line(output.Cell(name, output.STRONG))
+        output.print_table(backup_facts.table_of(own), indent=2 if len(names) > 1 else 0)
+        if not own:
+            output.print_line("no backups yet")
     if failed:
         _print_failed(without)
     return 0

@@ -76,6 +76,11 @@ class Table:
         self.rows.append(cells)
 
 
+def width() -> int:
+    """How many columns there are for output; a pipe has room for all."""
+    return shutil.get_terminal_size((80, 24)).columns if is_terminal() else 1000
+
+
 def is_terminal(stream: TextIO | None = None) -> bool:
     """Whether the stream (standard output by default) is a terminal that can do more than print."""
     stream = stream or sys.stdout
@@ -109,14 +114,18 @@ def _print_rich_table(table: Table, indent: int) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", padding=(0, 1))
+    # Where a table does not fit, cells take several lines rather than lose their ends.
+    least = table.heads[:-1] if table.last_wraps else table.heads
+    widths = [max(len(head), *(len(_text(row[at])) for row in table.rows)) for at, head in enumerate(least)]
+    fits = sum(widths) + 2 * len(widths) + indent + (24 if table.last_wraps else 0) <= width()
+    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for index, head in enumerate(table.heads):
         wraps = table.last_wraps and index == len(table.heads) - 1
         shown.add_column(
             head.removeprefix(">"),
             justify="right" if head.startswith(">") else "left",
             overflow="fold",
-            no_wrap=not wraps,
+            no_wrap=not wraps and fits,
         )
     for row in table.rows:
         shown.add_row(*(Text(cell.text, cell.style) if isinstance(cell, Cell) else Text(cell) for cell in row))
@@ -184,8 +193,7 @@ def _wrapped(text: str, indent: int) -> list[str]:
         return [text]
     import textwrap
 
-    width = max(24, shutil.get_terminal_size((80, 24)).columns - indent)
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, max(24, width() - indent), break_on_hyphens=False) or [""]
 
 
 def print_json(value: Any) -> None:

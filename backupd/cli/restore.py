@@ -110,8 +110,7 @@ def _print_plan(database: str, plan: Any, note: str) -> None:
         (
             ("base", str(plan.base)),
             ("log", f"{human.count(plan.logs_count, 'file')}, {human.size(plan.log_bytes)}"),
-            ("up to", f"{human.clock_time(plan.at)}, " if plan.at else ""),
-            ("position", str(plan.end)),
+            ("up to", f"{human.clock_time(plan.at)}, " * bool(plan.at) + f"position {plan.end}"),
             ("bytes", f"{fetched}; {human.size(plan.total_bytes)} in all, {human.size(plan.free_bytes)} free there"),
             ("there now", str(plan.present)),
         ),

@@ -46,9 +46,6 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
             human.size(copy["held_log_bytes"]),
         )
     output.print_table(table, indent=2)
-    for copy in row["copies"]:
-        if copy.get("because"):
-            output.print_sentences([f"{copy['name']} is {copy['state']}: {copy['because']}"], indent=2)
     output.print_line()
     window = row.get("recovery_window") or {}
     output.print_facts(
@@ -56,7 +53,7 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
             ("last full", _backup(row.get("last_full"), now)),
             ("last incremental", _backup(row.get("last_incremental"), now)),
             ("recovery window", _window(window)),
-            *((("next run", _next(row["next_run"], now)),) if row.get("next_run") else ()),
+            *((("next due", _next(row["next_run"], now)),) if row.get("next_run") else ()),
         ),
         indent=2,
     )

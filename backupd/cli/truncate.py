@@ -42,6 +42,9 @@ def print_truncation(database: str, outcome: Any) -> None:
         ),
         indent=2,
     )
+    # A blocker is a reason with its code before it: it is said once, in the colour of a blocker.
     blocked = reasons_of(outcome.blocked_by)
-    output.print_sentences(blocked, style=output.WARN)
-    output.print_sentences([reason for reason in map(str, outcome.reasons) if reason not in blocked])
+    for reason in map(str, outcome.reasons):
+        stands = any(one.endswith(reason) for one in blocked)
+        output.print_sentences([reason], style=output.WARN if stands else "")
+    output.print_sentences([one for one in blocked if not any(one.endswith(str(said)) for said in outcome.reasons)])

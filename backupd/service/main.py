@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from backupd import __version__
-from backupd.errors import BackupdError, NotFound, UsageProblem
+from backupd.errors import BackupdError, Busy, NotFound, UsageProblem
 from backupd.service.keeper import Keeper
 from backupd.service.lines import log_to_stderr
 from backupd.steps import set_process_role
@@ -97,8 +97,18 @@ def serve(config: Path, stop: threading.Event) -> None:
     house = open_house(config)
     try:
         lease = RunLease(house.config.state_dir / "service.lock", run="the service backupd", now=_now)
-        with lease:
+        try:
+            lease.acquire()
+        except Busy as busy:
+            raise Busy(
+                f"another backupd serves {house.config.state_dir}",
+                because=busy.because,
+                next_step=f"use that one, or stop it first: kill {busy.details['pid']}",
+            ) from None
+        try:
             _serve(house, stop)
+        finally:
+            lease.release()
     finally:
         house.close()
 
