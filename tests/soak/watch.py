@@ -1,0 +1,173 @@
+"""Watches from the outside who holds the write lock of a database, how large its log grows, and what processes weigh.
+
+A process of its own: it asks the kernel (F_GETLK) and opens ``-shm``, which would
+cost the locks of any process that also uses the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2) on 64-bit Linux
+WRITE_LOCK = 120  # WAL_WRITE_LOCK in -shm (sqlite walformat)
+OURS = b"backupd."
+
+
+@dataclass
+class Seen:
+    """What was seen. Seconds are of one unbroken hold of the write lock, as samples tell: an upper bound."""
+
+    ours_longest: float = 0.0
+    ours_total: float = 0.0
+    ours_holds: int = 0
+    others_longest: float = 0.0
+    wal_bytes_max: int = 0
+    memory_max: int = 0
+    samples: int = 0
+    longest_gap: float = 0.0
+    slow_holds: list[list[float]] = field(default_factory=list)
+
+
+def holder(shm: int) -> int:
+    """The process that holds the write lock now; 0 for none."""
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WRITE_LOCK, 1, 0)
+    answer = _FLOCK.unpack(fcntl.fcntl(shm, fcntl.F_GETLK, question))
+    return 0 if answer[0] == fcntl.F_UNLCK else answer[4]
+
+
+def command_of(pid: int) -> bytes:
+    """Its command line; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def processes_naming(word: bytes) -> list[int]:
+    """All processes with ``word`` in their command line, without the caller."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid() and word in command_of(int(name)):
+            found.append(int(name))
+    return found
+
+
+def memory_of(pids: Iterable[int]) -> int:
+    """Bytes of memory that these processes hold, shared pages counted once in all (PSS)."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) << 10
+    return total
+
+
+class Watching:
+    """The loop of the watcher."""
+
+    def __init__(self, db: Path, word: bytes, interval: float) -> None:
+        self._shm_path, self._wal = db.with_name(db.name + "-shm"), db.with_name(db.name + "-wal")
+        self._word, self._interval = word, interval
+        self.seen = Seen()
+        self.stopped = False
+        self._shm = -1
+        self._pid, self._since, self._is_ours = 0, 0.0, False
+
+    def run(self) -> Seen:
+        """Sample until stopped."""
+        slow, last = 0.0, time.monotonic()
+        while not self.stopped:
+            now = time.monotonic()
+            self.seen.longest_gap = max(self.seen.longest_gap, now - last)
+            last = now
+            self._sample(now)
+            if now - slow > 0.1:
+                slow = now
+                self._look_around()
+            time.sleep(self._interval)
+        self._ended(time.monotonic())
+        return self.seen
+
+    def _sample(self, now: float) -> None:
+        if self._shm < 0:
+            return
+        self.seen.samples += 1
+        pid = holder(self._shm)
+        if pid == self._pid:
+            return
+        self._ended(now)
+        self._pid, self._since = pid, now
+        self._is_ours = bool(pid) and OURS in command_of(pid)
+
+    def _ended(self, now: float) -> None:
+        if not self._pid:
+            return
+        held = now - self._since
+        if self._is_ours:
+            self.seen.ours_longest = max(self.seen.ours_longest, held)
+            self.seen.ours_total += held
+            self.seen.ours_holds += 1
+            if held > 0.3:
+                self.seen.slow_holds.append([time.time() - held, held])
+        else:
+            self.seen.others_longest = max(self.seen.others_longest, held)
+        self._pid = 0
+
+    def _look_around(self) -> None:
+        """The slower questions; and whether the names lead to a new file."""
+        with contextlib.suppress(FileNotFoundError):
+            self.seen.wal_bytes_max = max(self.seen.wal_bytes_max, self._wal.stat().st_size)
+        if self._word:
+            self.seen.memory_max = max(self.seen.memory_max, memory_of(processes_naming(self._word)))
+        try:
+            same = self._shm >= 0 and self._shm_path.stat().st_ino == os.fstat(self._shm).st_ino
+        except FileNotFoundError:
+            same = False
+        if not same:
+            if self._shm >= 0:
+                os.close(self._shm)
+                self._shm = -1
+            with contextlib.suppress(FileNotFoundError):
+                self._shm = os.open(self._shm_path, os.O_RDWR | os.O_CLOEXEC)
+
+
+class Watch:
+    """A watcher in its own process; ``word``: weigh the processes with this in their command line."""
+
+    def __init__(self, db: Path, word: str = "", interval: float = 0.002) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(db), word, str(interval)], stdout=subprocess.PIPE, text=True
+        )
+
+    def stop(self) -> Seen:
+        """What was seen so far; the watcher ends."""
+        self._process.send_signal(signal.SIGTERM)
+        text, _ = self._process.communicate(timeout=30)
+        return Seen(**json.loads(text))
+
+
+def main() -> None:
+    """Entry point."""
+    watching = Watching(Path(sys.argv[1]), sys.argv[2].encode(), float(sys.argv[3]))
+
+    def stop(*_: object) -> None:
+        watching.stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    sys.stdout.write(json.dumps(asdict(watching.run())))
+
+
+if __name__ == "__main__":
+    main()
