@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from backupd.archive.holder import Holder, this_process
+from backupd.archive.holder import left_by_the_dead, mark_of_process
+from backupd.archive.local_files import (
+    failed,
+    fsync,
+    remove_if_empty,
+    sync_filesystem,
+    taken,
+    unreachable,
+    write_new,
+)
 from backupd.archive.names import is_object_name
 from backupd.errors import ArchiveUnreachable, ObjectExists, ObjectMissing
 from backupd.ports import StoredObject, StoreFeature
@@ -37,7 +44,7 @@ class LocalStore:
         self._unsynced: set[Path] = set()
         self._swept = False
         if not root.is_dir():
-            raise _unreachable(
+            raise unreachable(
                 f"the archive {root} is not there",
                 "there is no such directory" if not root.exists() else "it is not a directory",
                 f"mount it, or make it for a new archive: mkdir -m 700 {root}",
@@ -54,20 +61,20 @@ class LocalStore:
             with suppress(FileExistsError):
                 root.mkdir(mode=0o700)
         except OSError as problem:
-            raise _failed(f"cannot make the archive {root}", problem, root.parent) from problem
+            raise failed(f"cannot make the archive {root}", problem, root.parent) from problem
         store = cls(root)
         store._probe()
         return store
 
     def _probe(self) -> None:
         """Prove that a taken name stays taken. Raises ArchiveUnreachable."""
-        stem = self._root / _TMP / f"{_mark(this_process())}-{secrets.token_hex(8)}"
+        stem = self._root / _TMP / f"{mark_of_process()}-{secrets.token_hex(8)}"
         first, second, final = (stem.with_name(f"{stem.name}-{end}") for end in ("first", "second", "final"))
         try:
             self._make_directory(stem.parent)
             try:
-                _write(first, [b"first"])
-                _write(second, [b"second"])
+                write_new(first, [b"first"])
+                write_new(second, [b"second"])
                 self._link(first, final, final.name)
                 with suppress(ObjectExists):
                     self._link(second, final, final.name)
@@ -76,9 +83,9 @@ class LocalStore:
                 for path in (first, second, final):
                     path.unlink(missing_ok=True)
         except OSError as problem:
-            raise _failed(f"cannot write to the archive {self._root}", problem, self._root) from problem
+            raise failed(f"cannot write to the archive {self._root}", problem, self._root) from problem
         if not kept:
-            raise _unreachable(
+            raise unreachable(
                 f"the archive {self._root} cannot be used",
                 "its filesystem lets a second writer overwrite an object",
                 "use a filesystem with hard links or O_EXCL, for example ext4, xfs or btrfs",
@@ -91,7 +98,7 @@ class LocalStore:
     def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
         """Write an object whole, or not at all (see ``ObjectStore.create``)."""
         final = self._path(name)
-        temporary = self._root / _TMP / f"{_mark(this_process())}-{secrets.token_hex(8)}"
+        temporary = self._root / _TMP / f"{mark_of_process()}-{secrets.token_hex(8)}"
         step("store.create")
         try:
             self._make_directory(temporary.parent)
@@ -99,15 +106,15 @@ class LocalStore:
                 self._swept = True
                 self.sweep_tmp()
             if final.exists():
-                raise _taken(name)
+                raise taken(name)
             try:
-                size, sha256 = _write(temporary, pieces)
+                size, sha256 = write_new(temporary, pieces)
                 step("store.link")
                 self._link_in(temporary, final, name)
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as problem:
-            raise _failed(f"cannot write {name} to the archive {self._root}", problem, self._root) from problem
+            raise failed(f"cannot write {name} to the archive {self._root}", problem, self._root) from problem
         self._unsynced |= {final, final.parent}
         return StoredObject(name, size, sha256)
 
@@ -142,7 +149,7 @@ class LocalStore:
         try:
             found = sorted((name, size) for name, size in self._walk(start) if name.startswith(prefix))
         except OSError as problem:
-            raise _failed(f"cannot list the archive {self._root}", problem, self._root) from problem
+            raise failed(f"cannot list the archive {self._root}", problem, self._root) from problem
         for name, size in found:
             yield StoredObject(name, size)
 
@@ -155,10 +162,10 @@ class LocalStore:
             self._unsynced.discard(path)
             self._unsynced.add(path.parent)
             for parent in path.parents:
-                if parent in (self._root, self._root / _TMP) or not _remove_if_empty(parent):
+                if parent in (self._root, self._root / _TMP) or not remove_if_empty(parent):
                     break
         except OSError as problem:
-            raise _failed(f"cannot delete {name} from the archive {self._root}", problem, self._root) from problem
+            raise failed(f"cannot delete {name} from the archive {self._root}", problem, self._root) from problem
 
     def forget_cached(self, name: str) -> None:
         """Write the object out and drop it from the page cache, so that the next read comes from the disk."""
@@ -177,24 +184,22 @@ class LocalStore:
         step("store.sync")
         created, self._unsynced = self._unsynced, set()
         try:
-            if not _syncfs(self._root):
+            if not sync_filesystem(self._root):
                 directories = {
                     parent for path in created for parent in path.parents if parent.is_relative_to(self._root)
                 }
                 for path in [*created, *directories]:
-                    _fsync(path)
+                    fsync(path)
         except OSError as problem:
             self._unsynced |= created
-            raise _failed(f"cannot write the archive {self._root} out to disk", problem, self._root) from problem
+            raise failed(f"cannot write the archive {self._root} out to disk", problem, self._root) from problem
 
     def sweep_tmp(self) -> int:
         """Remove what processes of this host that are gone left in ``tmp/``; answers with the count."""
         swept = 0
-        ours = _mark(this_process()).partition("-")[0]
         with suppress(FileNotFoundError):
             for path in (self._root / _TMP).iterdir():
-                host, _, rest = path.name.partition("-")
-                if host == ours and _is_gone(rest):
+                if left_by_the_dead(path.name):
                     with suppress(OSError):
                         path.unlink()
                         swept += 1
@@ -245,7 +250,7 @@ class LocalStore:
         try:
             os.link(temporary, final)
         except FileExistsError:
-            raise _taken(name) from None
+            raise taken(name) from None
         except OSError as problem:
             if problem.errno not in _NO_HARD_LINKS:
                 raise
@@ -253,7 +258,7 @@ class LocalStore:
             try:
                 os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             except FileExistsError:
-                raise _taken(name) from None
+                raise taken(name) from None
             temporary.replace(final)
 
     def _unread(self, name: str, problem: OSError) -> ArchiveUnreachable | ObjectMissing:
@@ -264,95 +269,4 @@ class LocalStore:
                 next_step="see what else is missing: backupctl verify --level presence",
                 object=name,
             )
-        return _failed(f"cannot read {name} from the archive {self._root}", problem, self._root)
-
-
-def _mark(holder: Holder) -> str:
-    """Host, boot, pid and start of a process, for the name of its temporary files."""
-    host = hashlib.sha256(holder.host.encode()).hexdigest()[:8]
-    boot = hashlib.sha256(holder.boot_id.encode()).hexdigest()[:8]
-    return f"{host}-{boot}-{holder.pid}-{holder.started}"
-
-
-def _is_gone(mark: str) -> bool:
-    boot, pid, started, *_ = (*mark.split("-"), "", "", "")
-    us = this_process()
-    if not pid.isdigit() or not started.isdigit():
-        return False
-    if boot != hashlib.sha256(us.boot_id.encode()).hexdigest()[:8]:
-        return True
-    return Holder(us.host, us.boot_id, int(pid), int(started)).is_gone()
-
-
-def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> tuple[int, str]:
-    hasher = hashlib.sha256()
-    size = 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb", buffering=0) as file:
-        for piece in pieces:
-            hasher.update(piece)
-            view = memoryview(piece)
-            while view:
-                view = view[file.write(view) :]
-            size += len(piece)
-    return size, hasher.hexdigest()
-
-
-def _remove_if_empty(directory: Path) -> bool:
-    try:
-        directory.rmdir()
-    except OSError as problem:
-        if problem.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            return problem.errno == errno.ENOENT
-        raise
-    return True
-
-
-def _syncfs(root: Path) -> bool:
-    """Whether syncfs(2) did it; False where the C library has none."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if call is None:
-        return False
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if call(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _fsync(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _taken(name: str) -> ObjectExists:
-    return ObjectExists(
-        f"the archive has an object {name} already",
-        because="objects are written once and never overwritten",
-        next_step="run the command again; it takes a new name",
-        object=name,
-    )
-
-
-def _unreachable(problem: str, because: str, next_step: str) -> ArchiveUnreachable:
-    return ArchiveUnreachable(problem, because=because, next_step=next_step)
-
-
-def _failed(what: str, problem: OSError, place: Path) -> ArchiveUnreachable:
-    because = problem.strerror or str(problem)
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _unreachable(
-            what, f"the disk is full ({because})", f"free space or prune: df -h {place}; backupctl prune"
-        )
-    if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return _unreachable(what, because, f"let this user write there: ls -ld {place}; id")
-    if problem.errno == errno.ENOENT:
-        return _unreachable(what, because, f"mount it, or bring it back: ls -ld {place}")
-    return _unreachable(what, because, f"look at the disk: dmesg | tail; df -h {place}")
+        return failed(f"cannot read {name} from the archive {self._root}", problem, self._root)

@@ -14,6 +14,7 @@ import pytest
 
 from backupd import steps
 from backupd.archive import local
+from backupd.archive.holder import mark_of_process
 from backupd.archive.local import LocalStore
 from backupd.errors import ArchiveUnreachable, InjectedFault, ObjectExists
 from backupd.ports import ObjectStore
@@ -43,7 +44,7 @@ class TestLocalStoreWithoutHardLinks(TestLocalStore):
 class TestLocalStoreWithoutSyncfs(TestLocalStore):
     @pytest.fixture(autouse=True)
     def _no_syncfs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(local, "_syncfs", lambda _: False)
+        monkeypatch.setattr(local, "sync_filesystem", lambda _: False)
 
 
 class TestMemoryStore(StoreContract):
@@ -109,7 +110,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_write", full)
+        patch.setattr(local, "write_new", full)
         with pytest.raises(ArchiveUnreachable) as caught:
             store.create("x", [b"1"])
     assert "disk is full" in caught.value.because
@@ -149,7 +150,7 @@ def test_a_killed_writer_leaves_a_temporary_file_that_the_next_one_sweeps(tmp_pa
 
 def test_temporary_files_of_the_living_and_of_other_hosts_stay(tmp_path: Path) -> None:
     store = LocalStore.prepare(tmp_path / "archive")
-    ours = tmp_path / "archive" / "tmp" / f"{local._mark(local.this_process())}-aa"
+    ours = tmp_path / "archive" / "tmp" / f"{mark_of_process()}-aa"
     foreign = tmp_path / "archive" / "tmp" / "00000000-00000000-1-1-bb"
     for path in (ours, foreign):
         path.touch()
