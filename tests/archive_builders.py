@@ -57,13 +57,9 @@ class FileSource:
     page_bytes: int = PAGE_BYTES
     expected: np.ndarray | None = None
 
-    @property
-    def size_bytes(self) -> int:
-        return self.path.stat().st_size
-
-    @property
-    def page_count(self) -> int:
-        return self.size_bytes // self.page_bytes
+    def __post_init__(self) -> None:
+        self.size_bytes = self.path.stat().st_size
+        self.page_count = self.size_bytes // self.page_bytes
 
     def bad_pages(self, first_page: int, hashes: np.ndarray) -> Sequence[int]:
         if self.expected is None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.archive import logs, names, removal
+from backupd.archive import logs, names, removal, sweep
 from backupd.archive.envelope import malformed
 from backupd.archive.findings import Finding, finding_of
 from backupd.archive.holder import this_process
@@ -196,7 +196,7 @@ class DatabaseArchive:
         except (KeyError, ValueError, TypeError) as problem:
             raise malformed(name, problem) from problem
 
-    # --- removal (removal.py has the rules) ---
+    # --- removal (removal.py and sweep.py have the rules) ---
 
     def delete_backup(self, backup_id: str, *, reason: str, by: str = "") -> removal.Removed:
         """Delete a backup that nothing builds on, and what only it needed; goes on with a half-done deletion.
@@ -212,10 +212,10 @@ class DatabaseArchive:
         """Remove log objects that no backup names and that none can come to need. Raises Busy."""
         return removal.prune_logs(self, reason=reason)
 
-    def sweep(self, *, holding_lease: bool) -> removal.Swept:
+    def sweep(self, *, holding_lease: bool) -> sweep.Swept:
         """Fence dead backups, remove what they left, finish interrupted deletions; reports what it must not touch."""
-        return removal.sweep(self, holding_lease=holding_lease)
+        return sweep.sweep(self, holding_lease=holding_lease)
 
     def orphans(self) -> tuple[Finding, ...]:
         """Objects of backups without record, intent and tomb: their record was lost. Nothing removes them."""
-        return removal.orphans(self)
+        return sweep.orphans(self)

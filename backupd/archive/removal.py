@@ -1,4 +1,4 @@
-"""Everything that removes: delete a backup, prune log files, sweep what dead backups left.
+"""Removes on order: delete a backup, prune log files (sweep.py removes what dead backups left).
 
 The rules (reference/archives.md, section 7.3):
 
@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backupd.archive import names
-from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
 from backupd.archive.logs import read_head
@@ -33,9 +31,7 @@ from backupd.steps import step
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
 
-_LOGS_TOMB = "logs-"
-# An ABORT record outlives its data so long, so that a zombie's commit still fails.
-_ABORT_KEPT = timedelta(days=30)
+LOGS_TOMB = "logs-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +40,6 @@ class Removed:
 
     count: int
     bytes: int
-
-
-@dataclass(slots=True)
-class Swept:
-    """What a sweep did and found: backups that it fenced, what it removed, and what it must not touch."""
-
-    aborted: list[str] = field(default_factory=list)
-    removed_objects: int = 0
-    removed_bytes: int = 0
-    orphans: tuple[Finding, ...] = ()
-    sentences: list[str] = field(default_factory=list)
-
-    def add(self, count: int, size: int) -> None:
-        """Count removed objects."""
-        self.removed_objects += count
-        self.removed_bytes += size
 
 
 def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: str) -> Removed:
@@ -87,10 +67,10 @@ def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: 
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
-    return _finish_deletion(archive, backup_id)
+    return finish_deletion(archive, backup_id)
 
 
-def _finish_deletion(archive: DatabaseArchive, label: str) -> Removed:
+def finish_deletion(archive: DatabaseArchive, label: str) -> Removed:
     """Do what the tomb says, from wherever it was left. Raises Busy, Refused (both take the tomb back)."""
     tomb = names.tomb_name(archive.dbid, label)
     content = _tomb_content(archive, tomb)
@@ -133,15 +113,16 @@ def prune_logs(archive: DatabaseArchive, *, reason: str) -> Removed:
     candidates = _prunable_logs(archive)
     if not candidates:
         return Removed(0, 0)
-    label = _LOGS_TOMB + secrets.token_hex(8)
+    label = LOGS_TOMB + secrets.token_hex(8)
     content = {"label": label, "reason": reason, "at": archive.clock.now().isoformat(), "logs": sorted(candidates)}
     step("archive.tomb")
     archive.sealed.create("tomb", names.tomb_name(archive.dbid, label), content)
     archive.store.sync()
-    return _finish_log_prune(archive, label)
+    return finish_log_prune(archive, label)
 
 
-def _finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
+def finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
+    """Do what the tomb for log files says, as far as it still holds. Raises Busy, Refused (both take it back)."""
     tomb = names.tomb_name(archive.dbid, label)
     content = _tomb_content(archive, tomb) or {}
     try:
@@ -189,112 +170,12 @@ def _before_oldest_full(archive: DatabaseArchive, name: str, history: str, recor
     fulls = [
         record.log_end.offset for record in records if record.type.takes_pages and record.log_end.history == history
     ]
-    log = _log_of(archive, name)
+    log = log_of(archive, name)
     return bool(fulls) and log is not None and log[0].end.history == history and log[0].end.offset <= min(fulls)
 
 
-def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
-    """See ``DatabaseArchive.sweep``."""
-    swept = Swept()
-    _sweep_intents(archive, swept, holding_lease=holding_lease)
-    _sweep_tombs(archive, swept)
-    _sweep_aborted(archive, swept)
-    archive.store.sync()
-    swept.orphans = orphans(archive)
-    return swept
-
-
-def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: bool) -> None:
-    listing = archive.list()
-    committed = set(listing.by_id())
-    for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
-        label = names.label_in(each.name)
-        if label in committed:
-            archive.store.delete(each.name)
-            continue
-        try:
-            intent = read_intent(archive.sealed, archive.dbid, label)
-            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease)
-        except ObjectMissing:
-            continue
-        except DamageFound:
-            dead = holding_lease  # unreadable: as long as nobody can be making it here, fencing it is safe
-        if dead and label:
-            _fence_and_remove(archive, label, swept)
-
-
-def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> None:
-    try:
-        fence(archive, label, "its process is gone")
-    except Refused:
-        archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
-        return
-    except DamageFound:
-        return  # its record is there and damaged: verify reports it, nothing is removed
-    step("archive.delete")
-    swept.add(*remove_parts(archive, label))
-    swept.aborted.append(label)
-    swept.sentences.append(f"the backup {label} was left unfinished by a process that is gone; its data was removed")
-
-
-def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
-    for each in list(archive.store.list(names.tombs_prefix(archive.dbid))):
-        label = each.name.rpartition("/")[2].removesuffix(".json")
-        finish = _finish_log_prune if label.startswith(_LOGS_TOMB) else _finish_deletion
-        try:
-            removed = finish(archive, label)
-        except (Busy, Refused, DamageFound) as problem:
-            swept.sentences.append(f"the deletion of {label} was not finished: {problem.because}")
-            continue
-        swept.add(removed.count, removed.bytes)
-        swept.sentences.append(f"the interrupted deletion of {label} was finished")
-
-
-def _sweep_aborted(archive: DatabaseArchive, swept: Swept) -> None:
-    store = archive.store
-    listing = archive.list()
-    unnamed = _unnamed_logs(archive, listing)
-    for abort in listing.aborted:
-        parts = [*store.list(names.data_prefix(archive.dbid, abort.id))]
-        parts += store.list(names.maps_prefix(archive.dbid, abort.id))
-        if parts:
-            step("archive.delete")
-            swept.add(*remove_parts(archive, abort.id))
-        elif archive.clock.now() - abort.at > _ABORT_KEPT and not unnamed:
-            store.delete(names.record_name(archive.dbid, abort.id))
-
-
-def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
-    """See ``DatabaseArchive.orphans``."""
-    store, dbid = archive.store, archive.dbid
-    excused = {
-        names.label_in(each.name)
-        for prefix in (names.intents_prefix(dbid), names.tombs_prefix(dbid), names.records_prefix(dbid))
-        for each in store.list(prefix)
-    }
-    seen: dict[str, list[str]] = {}
-    for prefix in (names.data_prefix(dbid), names.maps_prefix(dbid), names.verdicts_prefix(dbid)):
-        for each in store.list(prefix):
-            label = names.label_in(each.name)
-            if label not in excused:
-                seen.setdefault(label, []).append(each.name)
-    for each in _unnamed_logs(archive, archive.list()):
-        log = _log_of(archive, each.name)
-        if log is not None and log[1] not in excused:
-            seen.setdefault(log[1], []).append(each.name)
-    return tuple(
-        Finding(
-            found[0],
-            f"the record of this backup was lost: {len(found)} of its objects are here without it"
-            if names.is_label(label)
-            else "no object of an archive has such a name",
-            label,
-        )
-        for label, found in sorted(seen.items())
-    )
-
-
-def _unnamed_logs(archive: DatabaseArchive, listing: Listing) -> list[StoredObject]:
+def unnamed_logs(archive: DatabaseArchive, listing: Listing) -> list[StoredObject]:
+    """Log objects that no committed backup names."""
     named = _named_logs([backup.record for backup in listing.backups])
     return [each for each in archive.store.list(names.logs_prefix(archive.dbid)) if each.name not in named]
 
@@ -303,7 +184,7 @@ def _named_logs(records: list[BackupRecord]) -> set[str]:
     return {stored.name for record in records for stored in record.logs}
 
 
-def _log_of(archive: DatabaseArchive, name: str) -> tuple[LogFile, str] | None:
+def log_of(archive: DatabaseArchive, name: str) -> tuple[LogFile, str] | None:
     """The log file of an object and the label that stored it; None when it cannot be read (verify says so)."""
     try:
         return read_head(archive.store, name)

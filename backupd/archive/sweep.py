@@ -1,0 +1,138 @@
+"""Removes what dead backups and interrupted deletions left, and reports what nothing may remove."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from backupd.archive import names
+from backupd.archive.findings import Finding
+from backupd.archive.intent import read_intent
+from backupd.archive.open_backup import fence, remove_parts
+from backupd.archive.removal import LOGS_TOMB, finish_deletion, finish_log_prune, log_of, unnamed_logs
+from backupd.errors import Busy, DamageFound, ObjectMissing, Refused
+from backupd.steps import step
+
+if TYPE_CHECKING:
+    from backupd.archive.database import DatabaseArchive
+
+# An ABORT record outlives its data so long, so that a zombie's commit still fails.
+_ABORT_KEPT = timedelta(days=30)
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep did and found: backups that it fenced, what it removed, and what it must not touch."""
+
+    aborted: list[str] = field(default_factory=list)
+    removed_objects: int = 0
+    removed_bytes: int = 0
+    orphans: tuple[Finding, ...] = ()
+    sentences: list[str] = field(default_factory=list)
+
+    def add(self, count: int, size: int) -> None:
+        """Count removed objects."""
+        self.removed_objects += count
+        self.removed_bytes += size
+
+
+def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
+    """See ``DatabaseArchive.sweep``."""
+    swept = Swept()
+    _sweep_intents(archive, swept, holding_lease=holding_lease)
+    _sweep_tombs(archive, swept)
+    _sweep_aborted(archive, swept)
+    archive.store.sync()
+    swept.orphans = orphans(archive)
+    return swept
+
+
+def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: bool) -> None:
+    listing = archive.list()
+    committed = set(listing.by_id())
+    for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
+        label = names.label_in(each.name)
+        if label in committed:
+            archive.store.delete(each.name)
+            continue
+        try:
+            intent = read_intent(archive.sealed, archive.dbid, label)
+            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease)
+        except ObjectMissing:
+            continue
+        except DamageFound:
+            dead = holding_lease  # unreadable: as long as nobody can be making it here, fencing it is safe
+        if dead and label:
+            _fence_and_remove(archive, label, swept)
+
+
+def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> None:
+    try:
+        fence(archive, label, "its process is gone")
+    except Refused:
+        archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
+        return
+    except DamageFound:
+        return  # its record is there and damaged: verify reports it, nothing is removed
+    step("archive.delete")
+    swept.add(*remove_parts(archive, label))
+    swept.aborted.append(label)
+    swept.sentences.append(f"the backup {label} was left unfinished by a process that is gone; its data was removed")
+
+
+def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
+    for each in list(archive.store.list(names.tombs_prefix(archive.dbid))):
+        label = each.name.rpartition("/")[2].removesuffix(".json")
+        finish = finish_log_prune if label.startswith(LOGS_TOMB) else finish_deletion
+        try:
+            removed = finish(archive, label)
+        except (Busy, Refused, DamageFound) as problem:
+            swept.sentences.append(f"the deletion of {label} was not finished: {problem.because}")
+            continue
+        swept.add(removed.count, removed.bytes)
+        swept.sentences.append(f"the interrupted deletion of {label} was finished")
+
+
+def _sweep_aborted(archive: DatabaseArchive, swept: Swept) -> None:
+    store = archive.store
+    listing = archive.list()
+    unnamed = unnamed_logs(archive, listing)
+    for abort in listing.aborted:
+        parts = [*store.list(names.data_prefix(archive.dbid, abort.id))]
+        parts += store.list(names.maps_prefix(archive.dbid, abort.id))
+        if parts:
+            step("archive.delete")
+            swept.add(*remove_parts(archive, abort.id))
+        elif archive.clock.now() - abort.at > _ABORT_KEPT and not unnamed:
+            store.delete(names.record_name(archive.dbid, abort.id))
+
+
+def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
+    """See ``DatabaseArchive.orphans``."""
+    store, dbid = archive.store, archive.dbid
+    excused = {
+        names.label_in(each.name)
+        for prefix in (names.intents_prefix(dbid), names.tombs_prefix(dbid), names.records_prefix(dbid))
+        for each in store.list(prefix)
+    }
+    seen: dict[str, list[str]] = {}
+    for prefix in (names.data_prefix(dbid), names.maps_prefix(dbid), names.verdicts_prefix(dbid)):
+        for each in store.list(prefix):
+            label = names.label_in(each.name)
+            if label not in excused:
+                seen.setdefault(label, []).append(each.name)
+    for each in unnamed_logs(archive, archive.list()):
+        log = log_of(archive, each.name)
+        if log is not None and log[1] not in excused:
+            seen.setdefault(log[1], []).append(each.name)
+    return tuple(
+        Finding(
+            found[0],
+            f"the record of this backup was lost: {len(found)} of its objects are here without it"
+            if names.is_label(label)
+            else "no object of an archive has such a name",
+            label,
+        )
+        for label, found in sorted(seen.items())
+    )
