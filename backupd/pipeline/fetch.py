@@ -69,8 +69,11 @@ def hashed_pieces(store: ObjectStore, name: str, sha256: str, *, file: str = "")
 
 def load_map(store: ObjectStore, stored: StoredFile) -> Hashes:
     """The page map of a stored file. Raises DamageFound, ObjectMissing."""
-    pieces = hashed_pieces(store, stored.map.name, stored.map.sha256, file=stored.path)
-    return read_map(stored.map.name, pieces, stored.page_count)
+    name = stored.map.name
+    try:
+        return read_map(name, hashed_pieces(store, name, stored.map.sha256), stored.page_count)
+    except DamageFound as problem:
+        raise damage(name, problem.because, file=stored.path) from problem
 
 
 def plan_fetch(stored: StoredFile, store: ObjectStore, stage_path: Path, live_path: Path | None = None) -> FetchPlan:

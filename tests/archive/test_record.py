@@ -1,0 +1,134 @@
+"""A record comes back as it was written, and JSON of it says what it says."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backupd.archive import names
+from backupd.archive.envelope import seal
+from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record, record_to_json
+from backupd.errors import DamageFound
+from backupd.model.position import Position
+from backupd.model.records import (
+    BackupRecord,
+    BackupType,
+    LogFile,
+    LogKind,
+    StoredFile,
+    StoredLog,
+    StoredMap,
+    StoredSegment,
+)
+
+NAME = "db/orders-00000000/backup/20261122T010000Z-F-1a2b3c4d"
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+counts = st.integers(0, 2**63)
+times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=2))]))
+positions = st.builds(Position, st.text("0123456789abcdef", min_size=1, max_size=16), counts)
+segments = st.builds(StoredSegment, texts, counts, counts, counts, counts, texts)
+files = st.builds(
+    StoredFile,
+    texts,
+    counts,
+    counts,
+    counts,
+    texts,
+    st.lists(segments, max_size=3).map(tuple),
+    st.builds(StoredMap, texts, counts, counts, texts),
+)
+logs = st.builds(
+    LogFile,
+    texts,
+    counts,
+    st.sampled_from(LogKind),
+    positions,
+    positions,
+    counts,
+    texts,
+    texts,
+    st.none() | times,
+    st.none() | times,
+)
+records = st.builds(
+    BackupRecord,
+    id=texts,
+    database=texts,
+    engine=texts,
+    type=st.sampled_from(BackupType),
+    source_copy=texts,
+    source_role=texts,
+    source_host=texts,
+    started_at=times,
+    finished_at=times,
+    covers_until=times,
+    log_start=positions,
+    log_end=positions,
+    parent=st.none() | texts,
+    parent_sha256=st.none() | texts,
+    nonce=texts,
+    files=st.lists(files, max_size=3).map(tuple),
+    logs=st.lists(st.builds(StoredLog, logs, texts, counts, texts), max_size=3).map(tuple),
+    frozen_seconds=st.none() | st.floats(0, 100),
+    provider=st.none() | texts,
+    read_bytes=counts,
+    stored_bytes=counts,
+    checked_pages=counts,
+    policy_commit=st.none() | texts,
+    tool_version=texts,
+    notes=st.lists(texts, max_size=3).map(tuple),
+)
+
+
+@given(records)
+def test_a_record_comes_back(record: BackupRecord) -> None:
+    data = encode_record(record, object_name=NAME, repository="u")
+    assert decode_record(NAME, data, "u") == record
+    assert data == encode_record(record, object_name=NAME, repository="u")
+    assert json.loads(json.dumps(record_to_json(record)))["id"] == record.id
+
+
+@given(times, texts)
+def test_an_abort_comes_back(at: datetime, reason: str) -> None:
+    abort = AbortRecord("x", reason, at, "backupd")
+    assert decode_record(NAME, encode_abort(abort, object_name=NAME, repository="u"), "u") == abort
+
+
+def test_a_record_of_another_archive_or_name_is_damage() -> None:
+    abort = AbortRecord("x", "why", datetime(2026, 11, 22, tzinfo=UTC), "backupd")
+    data = encode_abort(abort, object_name=NAME, repository="u")
+    for name, repository in ((NAME, "v"), (NAME + "0", "u")):
+        with pytest.raises(DamageFound) as caught:
+            decode_record(name, data, repository)
+        assert caught.value.details["object"] == name
+
+
+def test_a_sound_sum_over_a_wrong_field_is_damage() -> None:
+    for content in ({}, {"verdict": "maybe"}, {"verdict": "commit"}, {"verdict": "abort", "id": "x", "at": 5}):
+        with pytest.raises(DamageFound):
+            decode_record(NAME, seal("record", NAME, "u", content), "u")
+
+
+@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9000, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_labels_sort_by_time_and_come_back(at: datetime) -> None:
+    label = names.new_label(at, BackupType.DIFFERENTIAL, "0123abcd")
+    parsed = names.parse_label(label)
+    assert (parsed.at, parsed.type, parsed.suffix) == (at.replace(microsecond=0), BackupType.DIFFERENTIAL, "0123abcd")
+    assert label < names.new_label(at + timedelta(seconds=1), BackupType.COPY, "00000000")
+
+
+def test_database_ids_are_stable_and_apart() -> None:
+    assert names.database_id("Orders & Co", "sqlite") == names.database_id("Orders & Co", "sqlite")
+    assert names.database_id("Orders & Co", "sqlite").startswith("orders-co-")
+    assert names.database_id("orders-co", "sqlite") != names.database_id("Orders & Co", "sqlite")
+    assert names.is_object_name(f"db/{names.database_id('über/..', 'sqlite')}/x")
+
+
+@pytest.mark.parametrize("text", ["", "x", "20261122T010000Z-X-1a2b3c4d", "20261322T010000Z-F-1a2b3c4d", "../x"])
+def test_what_is_no_label(text: str) -> None:
+    assert not names.is_label(text)
