@@ -103,7 +103,7 @@ def serve(config: Path, stop: threading.Event) -> None:
             raise Busy(
                 f"another backupd serves {house.config.state_dir}",
                 because=busy.because,
-                next_step=f"use that one, or stop it first: kill {busy.details['pid']}",
+                next_step="use that one, or stop it first" + (f": kill {pid}" if (pid := busy.details["pid"]) else ""),
             ) from None
         try:
             _serve(house, stop)
