@@ -10,12 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from backupd.archive import names
-from backupd.decide.restore_path import recovery_windows
 from backupd.errors import NotFound, NotHealthy
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.runs.context import RunContext
-from backupd.runs.fitness import unfit_backups
 from backupd.steps import step
 
 _FILE_NAME = "archive-view.json"
@@ -62,30 +60,31 @@ def remembered(context: RunContext) -> ArchiveView | None:
 
 
 def record_names(context: RunContext) -> tuple[str, ...]:
-    """The names of the backups' records and verdicts: equal names mean an equal archive, for nothing is overwritten.
+    """The names of the backups' records, verdicts and tombs; equal names mean an equal archive: nothing is overwritten.
+
+    Only lists, and opens no record, so that ``status`` is quick.
 
     Raises:
         ArchiveUnreachable: it cannot be listed.
-        NotFound: nothing was ever backed up there.
     """
-    archive = context.archive()
-    prefixes = (
-        names.records_prefix(archive.dbid),
-        names.verdicts_prefix(archive.dbid),
-        names.tombs_prefix(archive.dbid),
-    )
-    return tuple(found.name for prefix in prefixes for found in archive.store.list(prefix))
+    store = context.open_store()
+    dbid = names.database_id(context.database, context.engine)
+    prefixes = (names.records_prefix(dbid), names.verdicts_prefix(dbid), names.tombs_prefix(dbid))
+    return tuple(found.name for prefix in prefixes for found in store.list(prefix))
 
 
 def look(context: RunContext) -> ArchiveView:
     """The archive as it is now. Raises ArchiveUnreachable."""
     now = context.clock.now()
+    known = record_names(context)
     try:
-        known = record_names(context)
         archive = context.archive()
         listing = archive.list()
     except NotFound:
-        return ArchiveView(now, (), None, None, None, ())
+        return ArchiveView(now, known, None, None, None, ())
+    from backupd.decide.restore_path import recovery_windows
+    from backupd.runs.fitness import unfit_backups
+
     unfit = unfit_backups(archive, listing)
     windows = recovery_windows(listing.backups, unfit=unfit)
     window: dict[str, JsonValue] | None = None

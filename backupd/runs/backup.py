@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import backupd
 from backupd.archive.open_backup import OpenBackup
-from backupd.errors import BackupdError, FreezeBroken
+from backupd.errors import BackupdError, DamageFound, FreezeBroken, Refused
 from backupd.journal.process import this_process
 from backupd.journal.records import JsonValue, RunKind, TruncationNote
 from backupd.model.position import Position
@@ -53,8 +53,9 @@ def run_backup(
 
     Promise: when this returns, the archive lists the backup as complete (or
     pending, when only its stamp is late); when it raises or dies, the archive
-    lists nothing, replay runs, and no log has left any copy.  A snapshot that was
-    spoiled by its freeze is tried once more at once.
+    lists nothing of it (or, if it died at the very commit, a whole backup that the
+    next run finishes), replay runs, and no log has left any copy.  A snapshot that
+    was spoiled by its freeze is tried once more at once.
 
     Raises:
         Busy: another run works on the database.
@@ -145,7 +146,7 @@ def _announce(walk: Walk, plan: BackupPlan) -> OpenBackup:
     backup = walk.context.archive(create=True).begin(plan.type, parent=plan.parent, level=level)
 
     def give_up() -> None:
-        if walk.committed:
+        if walk.committed or walk.commit_unknown:
             return
         if walk.state_before_end in _NOTHING_STORED:
             backup.withdraw()
@@ -222,9 +223,27 @@ def _proven(walk: Walk, backup: OpenBackup, draft: BackupRecord, content: Conten
         checked_pages=content.checked_pages,
         notes=tuple(walk.notes),
     )
-    archived = backup.commit(record)
-    walk.committed = True
+    archived = _committed(walk, backup, record)
     walk.move(RunEvent.PROVE, proven_bytes=proven_bytes)
+    return archived
+
+
+def _committed(walk: Walk, backup: OpenBackup, record: BackupRecord) -> ArchivedBackup:
+    """Commit; a reply that was lost is asked for once more, for the record may exist although the call failed.
+
+    When it stays unknown the run is left open: only what the archive says later,
+    when recovery asks it, can end it.
+    """
+    walk.commit_unknown = True
+    try:
+        archived = backup.commit(record)
+    except (Refused, DamageFound):
+        walk.commit_unknown = False
+        raise
+    except BackupdError as error:
+        walk.note(f"the commit was repeated: {error.problem}")
+        archived = backup.commit(record)
+    walk.commit_unknown, walk.committed = False, True
     return archived
 
 

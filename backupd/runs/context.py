@@ -38,7 +38,7 @@ class ProviderChoice(Protocol):
 class OpenArchive(Protocol):
     """Opens the database's part of the archive."""
 
-    def __call__(self, identity: str | None) -> DatabaseArchive:
+    def __call__(self, identity: str | None, /) -> DatabaseArchive:
         """With an identity it is made when there is none, and refused when it is another database's.
 
         Raises:
@@ -52,7 +52,7 @@ class OpenArchive(Protocol):
 class RunCommand(Protocol):
     """Runs one of the policy's commands."""
 
-    def __call__(self, argv: Sequence[str], seconds_max: float) -> None:
+    def __call__(self, argv: Sequence[str], seconds_max: float, /) -> None:
         """Run it to its end. Raises NotHealthy when it fails or takes longer than ``seconds_max``."""
         ...
 
@@ -72,6 +72,7 @@ class RunContext:
         choose_provider: tries out which provider suits a directory.
         open_archive: opens the archive; called at most once for each way of opening.
         probe_store: tries out whether the archive's store can be written once; raises ArchiveUnreachable.
+        open_store: opens the archive's store without its records, for a quick look; raises ArchiveUnreachable.
         lease: makes the lease that allows one run at a time; its argument names the run.
         run_command: runs the policy's stop and start commands.
         read_policy_commit: asks git for the policy's commit.
@@ -90,6 +91,7 @@ class RunContext:
     choose_provider: Callable[[Path], ProviderChoice]
     open_archive: OpenArchive
     probe_store: Callable[[], ObjectStore]
+    open_store: Callable[[], ObjectStore]
     lease: Callable[[str], AbstractContextManager[object]]
     run_command: RunCommand
     read_policy_commit: Callable[[], str | None]

@@ -114,8 +114,8 @@ def _refuse_blocked(plan: RestorePlan) -> None:
 
 
 def _end(context: RunContext, run: Run, restoring: _Restoring, error: BaseException) -> None:
-    """Note the end. After activation the run stays open, so that recovery finishes what is left."""
-    if restoring.phase in {"activating", "activated"}:
+    """Note the end. What could not be undone, or only has to be finished, stays open for recovery."""
+    if restoring.left_open or restoring.phase in {"activating", "activated"}:
         return
     says = f"{error.problem} ({error.because})" if isinstance(error, BackupdError) else type(error).__name__
     with suppress(BackupdError):
@@ -131,6 +131,7 @@ class _Restoring:
         self.run = run
         self.notes = notes
         self.phase = "planned"
+        self.left_open = False
         self.target: RestoreTarget = context.writer.restore_target(plan.target)
         self.read_bytes = 0
         self.fetched_pages = 0
@@ -146,13 +147,12 @@ class _Restoring:
                 self._fetch_pages()
                 self._replay()
                 self._check()
+                self._to("activating")
             except BaseException as error:
                 # What the archive's absence or a person interrupted is worth resuming; damage is not.
                 keep = isinstance(error, (ArchiveUnreachable, Interrupted, KeyboardInterrupt))
-                with suppress(BackupdError):
-                    self.target.abandon(keep_stage=keep)
+                self._abandon(keep_stage=keep)
                 raise
-            self._to("activating")
             self.target.activate(came_from=self.plan.base)
             self._to("activated")
             self._adopt()
@@ -169,6 +169,13 @@ class _Restoring:
             passive_state=passive,
             notes=tuple(self.notes),
         )
+
+    def _abandon(self, *, keep_stage: bool) -> None:
+        """Undo what was begun; when that fails too, recovery does it, for the run stays open."""
+        try:
+            self.target.abandon(keep_stage=keep_stage)
+        except BackupdError:
+            self.left_open = True
 
     def _to(self, phase: str) -> None:
         """Write the phase down before it begins; recovery reads it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backupd.decide.schedule import next_slot
-from backupd.errors import BackupdError, NotFound
+from backupd.errors import BackupdError
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.pair import CopyState, CopyStatus, PairStatus
 from backupd.model.states import RunState
@@ -27,8 +27,8 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
     view = _view(context, alarms)
     copies: list[JsonValue] = [copy_json(copy) for copy in pair.copies] if pair else []
     if pair is not None:
-        alarms.extend(_copy_alarms(context, pair))
         alarms.extend(pair.alarms)
+        alarms.extend(_copy_alarms(context, pair))
     alarms.extend(_backup_alarms(context, view))
     return {
         "name": context.database,
@@ -84,9 +84,9 @@ def _view(context: RunContext, alarms: list[str]) -> ArchiveView | None:
     kept = remembered(context)
     try:
         known = record_names(context)
+        if not known:
+            return _gone(kept, alarms) if kept is not None and kept.names else None
         view = kept if kept is not None and kept.names == known else look(context)
-    except NotFound:
-        return None if kept is None or not kept.names else _gone(kept, alarms)
     except BackupdError as error:
         alarms.append(f"the archive: {error.problem} ({error.because})")
         return kept
@@ -103,7 +103,7 @@ def _gone(kept: ArchiveView, alarms: list[str]) -> ArchiveView:
 def _copy_alarms(context: RunContext, pair: PairStatus) -> list[str]:
     alarms = []
     for copy in pair.copies:
-        if copy.state is not CopyState.HEALTHY:
+        if copy.state is not CopyState.HEALTHY and not pair.alarms:
             because = f": {copy.because}" if copy.because else ""
             alarms.append(f"the {copy.role} copy {copy.name} is {copy.state}{because}")
         warn = context.policy.truncation.held_log_bytes_warn

@@ -27,6 +27,7 @@ class Walk:
         self.undo = undo
         self.notes: list[str] = []
         self.committed = False
+        self.commit_unknown = False
         self.state_before_end = run.state
 
     def name(self, label: str) -> None:
@@ -63,8 +64,11 @@ class Walk:
         self.undo.callback(act)
 
     def give_up(self, error: BaseException) -> None:
-        """Move to the end that fits the error and the state; a run with a record in the archive only waits."""
-        if self.state in FINAL_STATES or self.state is RunState.PENDING:
+        """Move to the end that fits the error and the state.
+
+        A run with a record in the archive only waits; one whose commit is unknown stays open for recovery.
+        """
+        if self.state in FINAL_STATES or self.state is RunState.PENDING or self.commit_unknown:
             return
         says = f"{error.problem} ({error.because})" if isinstance(error, BackupdError) else type(error).__name__
         # A journal that cannot be written now leaves the run "in progress"; recovery ends it.

@@ -1,0 +1,86 @@
+"""A whole world for a test of the runs: a fake pair, and a real journal, lease and archive in a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backupd.archive.database import DatabaseArchive
+from backupd.archive.local import LocalStore
+from backupd.archive.repository import Repository
+from backupd.journal.journal import Journal
+from backupd.journal.lease import RunLease
+from backupd.policy.schema import Policy
+from backupd.ports import Clock
+from backupd.providers.choose import Choice
+from backupd.runs.context import RunContext
+from tests.fakes import FakeClock, FakeProvider, FakeWriter
+
+POLICY = {
+    "database": "orders",
+    "engine": "sqlite",
+    "archive": "file:///nowhere",
+    "copies": {"a": {"path": "/a/app.db"}, "b": {"path": "/b/app.db"}},
+    "retention": {"keep_fulls_min": 1},
+    "source": {"wait_seconds_max": 1},
+    "prepare": {"timeout_seconds": 5},
+}
+
+
+@dataclass
+class World:
+    """One database below ``root``; ``context()`` opens everything anew, as a new process would."""
+
+    root: Path
+    clock: FakeClock = field(default_factory=FakeClock)
+    policy: dict[str, object] = field(default_factory=lambda: dict(POLICY))
+    commands: list[list[str]] = field(default_factory=list)
+    provider: FakeProvider = field(default_factory=FakeProvider)
+
+    def __post_init__(self) -> None:
+        (self.root / "backups").mkdir(parents=True, exist_ok=True)
+        (self.root / "state" / "orders").mkdir(parents=True, exist_ok=True)
+        new = not (self.root / "pair").exists()
+        self.writer = FakeWriter(self.root / "pair", self.clock)
+        if new:
+            (self.root / "pair").mkdir()
+            self.writer.create()
+
+    @property
+    def backups(self) -> Path:
+        """Where the archive is."""
+        return self.root / "backups"
+
+    def context(self) -> RunContext:
+        """What a run gets."""
+        state_dir = self.root / "state" / "orders"
+        return RunContext(
+            database="orders",
+            policy=Policy.model_validate(self.policy),
+            policy_path=self.root / "orders.toml",
+            writer=self.writer,
+            journal=Journal(self.root / "state" / "journal.db", now=self.clock.now),
+            clock=self.clock,
+            providers=[self.provider],
+            choose_provider=lambda _: Choice(self.provider, ("it is a test",)),
+            open_archive=self._opener(self.clock),
+            probe_store=lambda: LocalStore.prepare(self.backups),
+            open_store=lambda: LocalStore(self.backups),
+            lease=lambda run: RunLease(state_dir / "run.lock", run=run, now=self.clock.now),
+            run_command=self._run_command,
+            read_policy_commit=lambda: "c" * 40,
+            node="here",
+            state_dir=state_dir,
+        )
+
+    def _opener(self, clock: Clock) -> Callable[[str | None], DatabaseArchive]:
+        def open_archive(identity: str | None) -> DatabaseArchive:
+            store = LocalStore(self.backups)
+            repository = Repository.open(store, clock) if identity is None else Repository.create(store, clock)
+            return repository.database("orders", "fake", identity)
+
+        return open_archive
+
+    def _run_command(self, argv: Sequence[str], seconds_max: float) -> None:
+        self.commands.append(list(argv))
