@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 from backupd.engines.sqlite.holders import processes_using
 from backupd.engines.sqlite.layout import read_json, sync_directory
+from backupd.engines.sqlite.locks import lock_is_free
 from backupd.engines.sqlite.pairfile import change_pair
 from backupd.engines.sqlite.restore_stage import RestoreStage, stage_of
 from backupd.engines.sqlite.status import ask
-from backupd.engines.sqlite.supervisor import lock_is_free
 from backupd.errors import NotHealthy, Refused
 from backupd.model.position import Position
 from backupd.model.records import LogFile
@@ -73,7 +73,8 @@ class ActiveTarget:
         for facts in (ask(self._files.capture_socket, "the capture process"), read_json(self._files.capture_state)):
             if facts and facts.get("pid") and _is_capture(int(facts["pid"])):
                 ours.add(int(facts["pid"]))
-        return tuple(processes_using([name for name in names if name.exists()], except_pids=ours).processes)
+        found = processes_using([name for name in names if name.exists()], except_pids=ours).processes
+        return tuple({use.pid: use for use in reversed(found)}.values())  # one line a process
 
     def _refuse_users(self) -> None:
         users = self._users()

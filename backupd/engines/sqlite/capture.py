@@ -7,14 +7,14 @@ this process.  It opens the database once and leaves by ``os._exit`` (see source
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import logging
 import os
 import signal
 import sys
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,23 @@ from backupd.engines.sqlite.acks import Acks
 from backupd.engines.sqlite.beginning import begin_capture, seed_again
 from backupd.engines.sqlite.capture_config import CaptureConfig
 from backupd.engines.sqlite.capture_requests import Requests
+from backupd.engines.sqlite.capture_state import facts_of, leave_failure
 from backupd.engines.sqlite.control import Connection, ControlServer
 from backupd.engines.sqlite.cutter import Cutter, LogGapError
-from backupd.engines.sqlite.layout import read_json, write_json
+from backupd.engines.sqlite.layout import write_json
+from backupd.engines.sqlite.locks import take_lock
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import ClosedFile
 from backupd.engines.sqlite.marks import ReadMarks
 from backupd.engines.sqlite.seal import Sealed, Sealer
-from backupd.engines.sqlite.source import ActiveFile
+from backupd.engines.sqlite.source import ActiveFile, FileLostError
 from backupd.engines.sqlite.walindex import WalIndex
 from backupd.errors import BackupdError, NotHealthy
 from backupd.steps import set_process_role
 
 LOG = logging.getLogger("capture")
 SEAL_RETRY_SECONDS = 1.0
+HOLD_ON_SECONDS = 0.5
 MAP_SAVE_BYTES = 256 << 20
 
 
@@ -74,6 +77,11 @@ class Capture:
         self.now_us = now_us
         self.requests = Requests(self)
         self.server = ControlServer(config.directory / "capture.sock", self.requests.handlers())
+
+    @property
+    def begun(self) -> bool:
+        """Whether the capture stands at the log."""
+        return self._hands is not None
 
     @property
     def hands(self) -> Hands:
@@ -115,9 +123,36 @@ class Capture:
             try:
                 self.requests.serve_waiting()
                 self.tick()
+                self._recovered()
             except LogGapError as gap:
                 begin_capture(self, f"after a gap: {gap}")
+            except FileLostError:
+                raise  # only a new process can open the new file: descriptors of the old one must not be closed
+            except BackupdError as error:
+                self._hold_on(error)
         self.finish()
+
+    def _hold_on(self, error: BackupdError) -> None:
+        """A disk that refuses, or a damaged frame: keep the read marks, so that nothing is lost, and try again.
+
+        Raises:
+            BackupdError: the application's log has grown past the limit; it is let
+                go, and every page is compared when the trouble is over.
+        """
+        if self.state != "failed":
+            LOG.error("cannot capture: %s", error)
+        self.state, self.because = "failed", f"{error.problem}: {error.because}"
+        with contextlib.suppress(BackupdError):
+            leave_failure(self.state_path, error)
+        if self.hands.source.wal_bytes() > self.options.wal_bytes_max:
+            raise error
+        self.pump(HOLD_ON_SECONDS)
+
+    def _recovered(self) -> None:
+        if self.state == "failed":
+            LOG.info("capture goes on")
+            self.state, self.because = "healthy", ""
+            self.write_state()
 
     def tick(self) -> None:
         """Look at the log once, and do what is due."""
@@ -130,9 +165,12 @@ class Capture:
         index = self.hands.source.index()
         self.follow(index)
         self.hands.cutter.see(index)
-        if self._due_to_cut():
+        if self._due_to_cut() or self._somebody_waits():
             self.ship()
-        self.hands.marks.advance(index, self.acks.safe(self.hands.cutter.cursor, now))
+        acknowledged = self.acks.safe(self.hands.cutter.cursor, now)
+        self.hands.marks.advance(index, acknowledged)
+        if self.hands.marks.step_aside(acknowledged):
+            self._fully_sealed(Sealed(*acknowledged, full=True))
         if self._due_to_seal(index, now):
             self.seal(self.options.drain_seconds)
         if now - self._state_written > 5.0:
@@ -195,8 +233,17 @@ class Capture:
         self._sealed_at = time.monotonic()
         self.sealed = sealed
         if sealed.full:
-            self.checkpointed = (self.hands.cutter.cursor.history, self.hands.cutter.cursor.offset)
+            self._fully_sealed(sealed)
         return sealed.full
+
+    def _fully_sealed(self, sealed: Sealed) -> None:
+        """The main file holds all that was cut, and the log may be restarted."""
+        self.sealed = sealed
+        self.checkpointed = (self.hands.cutter.cursor.history, self.hands.cutter.cursor.offset)
+
+    def _somebody_waits(self) -> bool:
+        """Whether an application's checkpoint holds up its writers until our mark is past the newest frame."""
+        return self.hands.cutter.unshipped_frames > 0 and self.hands.source.blocking_checkpoint()
 
     # --- small hands --------------------------------------------------------
 
@@ -221,24 +268,7 @@ class Capture:
 
     def facts(self) -> dict[str, Any]:
         """What ``status`` and ``capture.json`` say."""
-        facts: dict[str, Any] = {"state": self.state, "because": self.because, "pid": os.getpid(), "at_us": now_us()}
-        if self._hands is not None:
-            cursor = self.hands.cutter.cursor
-            facts |= {
-                "history": cursor.history,
-                "number": cursor.number,
-                "offset": cursor.offset,
-                "identity": asdict(self.hands.source.identity),
-                "checkpointed": list(self.checkpointed) if self.checkpointed else None,
-                "acknowledged_number": self.acks.last_number,
-                "exposed": self.acks.exposed(time.monotonic()),
-                "wal_bytes": self.hands.source.wal_bytes(),
-                "wal_bytes_warn": self.options.wal_bytes_warn,
-                "seals": asdict(self.hands.sealer.stats),
-                "pages": cursor.pages,
-                "page_bytes": cursor.page_bytes,
-            }
-        return facts
+        return facts_of(self)
 
     def write_state(self, *, durable: bool = False) -> None:
         """Leave the facts for who comes when this process is gone."""
@@ -258,31 +288,10 @@ class Capture:
         self.state = "stopped"
         self.write_state()
 
-    def fail(self, error: BackupdError) -> None:
-        """Leave the reason where ``status`` finds it."""
-        facts = read_json(self.state_path) or {}
-        facts |= {"state": "failed", "because": f"{error.problem}: {error.because}", "next_step": error.next_step}
-        facts |= {"problem": error.problem, "reason": error.because, "kind": type(error).__name__}
-        write_json(self.state_path, facts, durable=False, step_name="capture.state")
-
 
 def now_us() -> int:
     """Unix time in microseconds."""
     return time.time_ns() // 1000
-
-
-def take_lock(path: Path, seconds: float = 15.0) -> int:
-    """Be the only capture of this copy; waits for a dying one. Exits when another lives on."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except OSError:
-            if time.monotonic() > deadline:
-                raise SystemExit(9) from None
-            time.sleep(0.05)
 
 
 def main() -> None:
@@ -300,7 +309,7 @@ def main() -> None:
         capture.run()
     except BackupdError as error:
         LOG.error("stopped: %s", error)
-        capture.fail(error)
+        leave_failure(capture.state_path, error)
         status = error.exit_status
     except BaseException:
         LOG.exception("stopped by a bug")

@@ -18,6 +18,7 @@ class CaptureOptions:
     poll_seconds: float = 0.02
     drain_seconds: float = 0.05
     wal_bytes_warn: int = 256 << 20
+    wal_bytes_max: int = 2 << 30
     exposed_after_seconds: float = 10.0
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from backupd.engines.sqlite.layout import read_json
+from backupd.engines.sqlite.locks import lock_is_free
 from backupd.engines.sqlite.source import check_is_wal_database
 from backupd.engines.sqlite.status import ask
-from backupd.engines.sqlite.supervisor import Supervisor, lock_is_free
+from backupd.engines.sqlite.supervisor import Supervisor
 from backupd.errors import Busy, NotHealthy
 from backupd.model.pair import CopyState
 

@@ -24,6 +24,7 @@ from backupd.errors import BackupdError, NotFound, NotHealthy
 from backupd.steps import step
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2) on 64-bit Linux
+_WRITE_LOCK, _CHECKPOINT_LOCK = 120, 121  # bytes of -shm (sqlite wal.c, walformat)
 _READ_LOCK_SLOT_1 = 124  # byte of WAL_READ_LOCK(1) in -shm: 120 + 3 + 1 (sqlite wal.c, walformat)
 BUSY_SECONDS = 0.1
 
@@ -40,6 +41,14 @@ class FileIdentity:
         """Raises FileNotFoundError."""
         found = os.stat(path)
         return cls(found.st_dev, found.st_ino)
+
+
+class FileLostError(NotHealthy):
+    """The open files are not the ones that the names lead to any more."""
+
+
+def _lost(path: Path, because: str, next_step: str) -> FileLostError:
+    return FileLostError(f"cannot capture {path}", because=because, next_step=next_step)
 
 
 def not_fit(path: Path, because: str, next_step: str) -> NotHealthy:
@@ -217,12 +226,18 @@ class ActiveFile:
 
     def other_readers_in_log(self) -> bool:
         """Whether another process reads from the log (locks on slots 1..4); our own locks are not seen."""
-        for slot in range(4):
-            question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _READ_LOCK_SLOT_1 + slot, 1, 0)
-            answer = _FLOCK.unpack(fcntl.fcntl(self._shm_fd, fcntl.F_GETLK, question))
-            if answer[0] != fcntl.F_UNLCK:
-                return True
-        return False
+        return any(self._holder(_READ_LOCK_SLOT_1 + slot) for slot in range(4))
+
+    def blocking_checkpoint(self) -> bool:
+        """Whether another process is in a FULL, RESTART or TRUNCATE checkpoint: these hold both locks at once."""
+        holder = self._holder(_CHECKPOINT_LOCK)
+        return holder != 0 and holder == self._holder(_WRITE_LOCK)
+
+    def _holder(self, lock: int) -> int:
+        """The other process that holds this byte of ``-shm`` locked; 0 for none (or for ourselves)."""
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, lock, 1, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(self._shm_fd, fcntl.F_GETLK, question))
+        return 0 if kind == fcntl.F_UNLCK else int(pid) or -1
 
     def read_wal(self, offset: int, length: int) -> bytes:
         """Bytes of the ``-wal``; fewer at its end."""
@@ -249,14 +264,14 @@ class ActiveFile:
         """Whether the names still lead to the files that are open here (a ``mv`` or ``rm`` breaks that).
 
         Raises:
-            NotHealthy: the database, its ``-wal`` or its ``-shm`` was replaced or removed.
+            FileLostError: the database, its ``-wal`` or its ``-shm`` was replaced or removed.
         """
         try:
             replaced = FileIdentity.of(self.path) != self.identity
         except FileNotFoundError:
             replaced = True
         if replaced:
-            raise not_fit(
+            raise _lost(
                 self.path,
                 "the file was replaced or removed while it was in use; other programs now write another file",
                 "nothing to do if that was meant: backupd begins a new history with the new file",
@@ -267,7 +282,7 @@ class ActiveFile:
             except FileNotFoundError:
                 same = False
             if not same:
-                raise not_fit(
+                raise _lost(
                     self.path,
                     f"{path.name} was removed or replaced while programs use it; their commits may go to a lost file",
                     "stop every program that uses the database, start them again, and never remove -wal or -shm",

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from backupd.engines.sqlite.layout import CopyLayout, PairLayout
+from backupd.engines.sqlite.locks import lock_is_free
 from backupd.engines.sqlite.pairfile import PairState, change_pair, load_pair, open_pair
 from backupd.errors import Busy
 from backupd.steps import step
@@ -46,21 +47,6 @@ class Child:
     start_not_before: float = 0.0
     alarm: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def lock_is_free(path: Path) -> bool:
-    """Whether nobody holds the lock file at ``path`` now."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 class Supervisor:

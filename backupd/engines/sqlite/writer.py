@@ -15,7 +15,7 @@ from backupd.engines.sqlite.control import ControlClient
 from backupd.engines.sqlite.layout import CopyLayout, PairLayout
 from backupd.engines.sqlite.marker import read_marker
 from backupd.engines.sqlite.pairfile import PairState, change_pair, load_pair, open_pair
-from backupd.engines.sqlite.status import held_logs, log_offsets, log_path, pair_status
+from backupd.engines.sqlite.status import pair_status
 from backupd.engines.sqlite.supervisor import Supervisor
 from backupd.errors import NotHealthy
 from backupd.model.pair import CopyState, PairStatus
@@ -118,37 +118,39 @@ class SqliteWriter:
 
     def suspend(self, comment: str) -> None:
         """See ``ports.Writer``."""
-        with self._replay() as replay:
+        with self.replay() as replay:
             replay.call("suspend", comment=comment)
 
     def resume(self) -> None:
         """See ``ports.Writer``."""
-        with self._replay() as replay:
+        with self.replay() as replay:
             replay.call("resume")
 
     def seed(self) -> None:
         """See ``ports.Writer``."""
         self.pair_state()
         change_pair(self.layout.pair, seed_because="a person asked for it")
-        with contextlib.suppress(NotHealthy), self._capture() as capture:
+        with contextlib.suppress(NotHealthy), self.capture() as capture:
             capture.call("need_seed", because="a person asked for it")
 
     def mark_suspect(self, because: str) -> None:
         """See ``ports.Writer``."""
-        with self._replay() as replay:
+        with self.replay() as replay:
             replay.call("mark_suspect", because=because)
 
-    def _capture(self) -> ControlClient:
+    def capture(self) -> ControlClient:
+        """A connection to the capture process. Raises NotHealthy when it is not there."""
         return ControlClient(self.active_files().capture_socket, who="the capture process")
 
-    def _replay(self) -> ControlClient:
+    def replay(self) -> ControlClient:
+        """A connection to the replay process. Raises NotHealthy when it is not there."""
         return ControlClient(self.passive_files().replay_socket, who="the replay process")
 
     # --- a backup -----------------------------------------------------------
 
     def prepare(self, *, checkpoint: bool, timeout_seconds: float, report: ReportProgress) -> Prepared:
         """See ``ports.Writer``."""
-        with self._capture() as capture:
+        with self.capture() as capture:
             closed = capture.call("prepare", checkpoint=checkpoint, timeout_seconds=timeout_seconds)
         position = Position(str(closed["history"]), int(closed["offset"]))
         self._wait_replayed(position, timeout_seconds, report)
@@ -241,7 +243,7 @@ class SqliteWriter:
         if not self._has_seen(stamp):
             value = {name: str(fact) for name, fact in asdict(stamp).items()}
             value |= {"end": str(stamp.end), "at": stamp.at.isoformat()}
-            with self._capture() as capture:
+            with self.capture() as capture:
                 capture.call("stamp", stamp=value)
         deadline = time.monotonic() + timeout_seconds
         while not self._has_seen(stamp):
@@ -256,44 +258,15 @@ class SqliteWriter:
 
     def truncation_evidence(self) -> TruncationEvidence:
         """See ``ports.Writer``."""
-        pair = self.pair()
-        return TruncationEvidence(
-            history=pair.history,
-            oldest_held=self._oldest_held(pair.history),
-            passive_state=str(pair.passive.state),
-            passive_because=pair.passive.because,
-            passive_replayed=pair.passive.replayed,
-            passive_checkpointed=pair.passive.checkpointed,
-            active_checkpointed=pair.active.checkpointed,
-            seen_at=self.clock.now(),
-        )
+        from backupd.engines.sqlite.truncation import evidence
 
-    def _oldest_held(self, history: str | None) -> Position | None:
-        """Where the log that either copy holds begins."""
-        starts = []
-        for files in (self.active_files(), self.passive_files()):
-            numbers = held_logs(files.logs).numbers.get(history or "")
-            offsets = log_offsets(log_path(files.logs, history, numbers[0])) if numbers and history else None
-            if offsets is not None:
-                starts.append(offsets[0])
-        return Position(history, min(starts)) if starts and history else None
+        return evidence(self)
 
     def truncate(self, before: Position) -> Truncated:
-        """See ``ports.Writer``.
+        """See ``ports.Writer``."""
+        from backupd.engines.sqlite.truncation import truncate
 
-        Logs of ended histories go too: a verified backup of this history exists
-        now, and no increment can reach back over the end of a history.
-        """
-        from backupd.engines.sqlite.truncation import remove_ended_histories
-
-        with self._capture() as capture:
-            answer = capture.call("truncate", history=before.history, offset=before.offset, timeout_seconds=60.0)
-        with self._replay() as replay:
-            more = replay.call("truncate", history=before.history, offset=before.offset, timeout_seconds=60.0)
-        ended = remove_ended_histories((self.active_files().logs, self.passive_files().logs), before.history)
-        logs = int(answer["removed_logs"]) + int(more["removed_logs"]) + ended[0]
-        size = int(answer["removed_bytes"]) + int(more["removed_bytes"]) + ended[1]
-        return Truncated(logs, size, self._oldest_held(before.history))
+        return truncate(self, before)
 
     # --- restore ------------------------------------------------------------
 
