@@ -121,26 +121,26 @@ def test_16_a_log_that_crosses_the_lock_page(tmp_path: Path) -> None:
     os.truncate(path, before * page)
     page_map = PageMap.of_file(path, page)
     _, sums = wal_header(page, (1, 2), True)
-    written = [(number, 0, bytes([number % 251]) * page) for number in (7, lock - 1, lock + 1, lock + 2)]
+    written = [(number, 0, bytes([number % 251]) * page) for number in (7, lock - 1, lock, lock + 1, lock + 2)]
     written[-1] = (lock + 2, lock + 2, written[-1][2])
     body, sums_out = frames(written, (1, 2), sums, True)
     changes = Changes(page)
     changes.add(body)
     header = LogHeader(
-        LogKindCode.FRAMES, page, "00" * 8, 1, 1, 0, 4, lock + 2, page_map.plan(changes, lock + 2),
+        LogKindCode.FRAMES, page, "00" * 8, 1, 1, 0, 5, lock + 2, page_map.plan(changes, lock + 2),
         pages_before=before, checksum_before=page_map.checksum, salt1=1, salt2=2, wal_magic=MAGIC_BIG,
-        frame_first=1, frame_last=4, sums_in=sums, sums_out=sums_out,
+        frame_first=1, frame_last=5, sums_in=sums, sums_out=sums_out,
     )  # fmt: skip
     writer = LogWriter(tmp_path / "log", 1)
     writer.append(body)
-    writer.mark(4, lock + 2, 5)
+    writer.mark(5, lock + 2, 5)
     closed = writer.finish(header)
     verify_log(closed.path)
     apply_partially(path, closed.path, page_map=page_map)
     assert path.stat().st_size == (lock + 2) * page
     with open(path, "rb") as file:
         file.seek((lock - 1) * page)
-        assert file.read(page) == bytes(page)
+        assert file.read(page) == bytes(page)  # even a log that carries the lock page does not write it
         assert file.read(page) == bytes([(lock + 1) % 251]) * page
     assert PageMap.of_file(path, page).checksum == header.checksum_after == page_map.checksum
     assert path.stat().st_blocks * 512 < 8 << 20  # still sparse

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from backupd import steps
 from backupd.engines.sqlite.apply import apply_partially
 from backupd.engines.sqlite.inspect import Inspector, SameHost
+from backupd.engines.sqlite.logheader import HEADER_BYTES
 from backupd.engines.sqlite.pagemap import PageMap
 from backupd.engines.sqlite.replay import Replay
 from backupd.errors import InjectedFault, NotHealthy
@@ -222,14 +224,32 @@ def test_rot_that_replay_does_not_see_is_found_by_the_checksum_of_a_start(tmp_pa
 def test_a_log_that_leads_elsewhere_makes_the_copy_must_seed(tmp_path: Path, active: Active) -> None:
     passive = seeded(tmp_path, active)
     active.write()
-    active.map.checksum ^= 1  # the active's map is wrong, so its promise is
-    active.cut()
+    closed = active.cut()
+    header, data = closed.header, closed.path.read_bytes()
+    active.close(
+        data[HEADER_BYTES : HEADER_BYTES + header.body_bytes],
+        replace(header, checksum_after=header.checksum_after ^ 1),
+        [(header.entries, header.pages_after, 5)],
+    )
+    passive.follow(active)
+    marker = Replay(passive.path, passive.state_dir).open()
+    assert marker.state is CopyState.MUST_SEED
+    assert "the checksum of all pages is" in marker.because
+    active.write()
+    with pytest.raises(NotHealthy, match="cannot replay log 3"):
+        passive.replay.apply(active.cut().path)
+
+
+def test_a_log_of_another_state_is_not_replayed(tmp_path: Path, active: Active) -> None:
+    passive = seeded(tmp_path, active)
+    active.write()
+    active.map.checksum ^= 1  # the active went on from something else
+    closed = active.cut()
     with pytest.raises(NotHealthy, match="checksum before it"):
         passive.follow(active)
-    closed = active.last
-    assert closed is not None
     with pytest.raises(NotHealthy, match="cannot be replayed"):
         passive.replay.apply(closed.path)
+    assert passive.replay.ready
 
 
 def test_a_start_rolls_the_saved_map_forward(tmp_path: Path, active: Active) -> None:

@@ -105,3 +105,13 @@ def test_a_torn_or_empty_wal_index_is_none(tmp_path: Path) -> None:
     assert walindex.read_index(data) is None
     assert walindex.read_index(bytes(136)) is None
     assert walindex.read_index(b"") is None
+
+
+def test_a_header_that_is_being_published_is_none(tmp_path: Path) -> None:
+    active = Active(tmp_path)
+    active.write()
+    before = (tmp_path / "app.db-shm").read_bytes()[:136]
+    active.write()
+    after = (tmp_path / "app.db-shm").read_bytes()[:136]
+    assert walindex.read_index(before[:48] + after[48:]) is None  # the second copy is written first
+    assert walindex.read_index(after) is not None
