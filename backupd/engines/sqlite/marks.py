@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backupd.engines.sqlite.source import ActiveFile
 from backupd.engines.sqlite.walindex import WalIndex
@@ -30,6 +30,7 @@ class _Mark:
     reader: int
     salts: Salts
     upper_frame: int
+    on_slot_zero: bool = False
 
 
 class ReadMarks:
@@ -58,7 +59,7 @@ class ReadMarks:
             after = self._source.index()
             full_before = before.backfilled == before.max_frame
             if full_before == (after.backfilled == after.max_frame):
-                self._held = _Mark(0, (after.salt1, after.salt2), after.max_frame)
+                self._held = _Mark(0, (after.salt1, after.salt2), after.max_frame, on_slot_zero=full_before)
                 return Stand(after, on_slot_zero=full_before)
             self._source.end_read(0)
         raise NotHealthy(
@@ -85,10 +86,32 @@ class ReadMarks:
             self._source.end_read(self._held.reader)
             self._held, self._next = self._next, None
 
-    def _begin_next(self, reader: int) -> None:
+    def step_aside(self, acknowledged: tuple[Salts, int]) -> bool:
+        """Move to slot 0 when the main file holds everything and everything is acknowledged; True when done.
+
+        Else an application that checkpoints with RESTART or TRUNCATE would wait for
+        the mark until its own timeout, with the write lock in hand.  On slot 0 the
+        mark is in nobody's way: the log may then be restarted, once, and that
+        discards acknowledged frames only.  The held mark ends after the new one
+        has begun, so there is no moment without one (sqlite wal.c walTryBeginRead).
+        """
+        held, index = self._held, self._source.index()
+        caught_up = acknowledged == ((index.salt1, index.salt2), index.max_frame)
+        full = index.max_frame > 0 and index.backfilled == index.max_frame
+        if held is None or held.on_slot_zero or self._next is not None or not (caught_up and full):
+            return False
+        begun = self._begin_next(1 - held.reader)
+        if (begun.salts, begun.upper_frame) != acknowledged:
+            return False  # a commit came in between; it is the next mark then, and ends as any other
+        self._source.end_read(held.reader)
+        self._held, self._next = replace(begun, on_slot_zero=True), None
+        return True
+
+    def _begin_next(self, reader: int) -> _Mark:
         self._source.begin_read(reader)
         index = self._source.index()  # read after the begin: an upper bound of what the mark sees
         self._next = _Mark(reader, (index.salt1, index.salt2), index.max_frame)
+        return self._next
 
     def release_all(self) -> None:
         """End both marks; only under the write lock, or when a gap is accepted."""
