@@ -95,7 +95,11 @@ class StoredMap:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One data file of a full or copy: its path below the copy, its size, and BLAKE3 (hex) of its plain bytes."""
+    """One data file of a full or copy: its path below the copy, its size, and BLAKE3 (hex) of its plain bytes.
+
+    ``block_pages`` are the pages of each super-block but the last: a reader takes it from here, so that
+    a later version may choose another size.
+    """
 
     path: str
     size_bytes: int
@@ -104,6 +108,7 @@ class StoredFile:
     blake3: str
     segments: tuple[StoredSegment, ...]
     map: StoredMap
+    block_pages: int = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)
 
 
-class BadFrame(ValueError):  # noqa: N818 - it says what is bad
+class BadFrame(ValueError):
     """The bytes are not a zstd frame of the expected content size, or its checksum is off."""
 
 

@@ -79,18 +79,17 @@ def load_map(store: ObjectStore, stored: StoredFile) -> Hashes:
 def plan_fetch(stored: StoredFile, store: ObjectStore, stage_path: Path, live_path: Path | None = None) -> FetchPlan:
     """What ``fetch_file`` would reuse and read now; writes nothing, reads only the page map from the archive."""
     page_map = load_map(store, stored)
-    layout = Layout(stored.page_bytes, stored.page_count)
+    segments = Layout.of(stored).stored_segments(stored)
     with Local(stage_path, stored) as stage, Local(live_path, stored) as live:
         local_pages = 0
         fetch_bytes = 0
-        for segment, numbers in zip(stored.segments, layout.segments(), strict=True):
+        for segment, blocks in segments:
             wanted = 0
-            for number in numbers:
-                block = layout.block(number)
+            for block in blocks:
                 here = stage.matching(block, page_map) | live.matching(block, page_map)
                 wanted += not here.all()
                 local_pages += block.page_count if here.all() else 0
-            share = wanted / len(numbers)
+            share = wanted / len(blocks)
             fetch_bytes += int(segment.stored_bytes * (1.0 if share >= _WHOLE_SEGMENT_SHARE else share))
     return FetchPlan(local_pages, stored.page_count - local_pages, fetch_bytes)
 
@@ -114,11 +113,6 @@ def fetch_file(
         ArchiveUnreachable: the archive cannot be read now.
         NotHealthy: the stage cannot be written (disk full, permission).
     """
-    layout = Layout(stored.page_bytes, stored.page_count)
-    if [len(numbers) for numbers in layout.segments()] != [
-        -(-segment.page_count // layout.pages_per_block) for segment in stored.segments
-    ]:
-        raise damage(stored.map.name, "the record's segments are not those of such a file", file=stored.path)
     page_map = load_map(store, stored)
     step("fetch.open")
     with (
@@ -157,7 +151,7 @@ class _Fetch:
     def __init__(self, sides: _Sides, pool: ThreadPoolExecutor, ahead_max: int, report: ReportProgress | None) -> None:
         self._stored, self._store, self._page_map = sides.stored, sides.store, sides.page_map
         self._stage, self._live = sides.stage, sides.live
-        self._layout = Layout(sides.stored.page_bytes, sides.stored.page_count)
+        self._segments = Layout.of(sides.stored).stored_segments(sides.stored)
         self._pool, self._report = pool, report
         self._ahead: deque[Future[bytes]] = deque()
         self._ahead_max = ahead_max
@@ -172,9 +166,8 @@ class _Fetch:
     def run(self, *, use_local: bool) -> None:
         """Bring every page into the stage; ``plain`` is the BLAKE3 of what is there then."""
         try:
-            for segment, numbers in zip(self._stored.segments, self._layout.segments(), strict=True):
-                blocks = [self._layout.block(number) for number in numbers]
-                wanted = self._not_here(blocks) if use_local else set(numbers)
+            for segment, blocks in self._segments:
+                wanted = self._not_here(blocks) if use_local else {block.number for block in blocks}
                 step("fetch.write")
                 self._take_segment(segment, blocks, wanted)
             while self._ahead:

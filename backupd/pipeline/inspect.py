@@ -57,20 +57,19 @@ class _Inspection:
         self._stored, self._store = stored, store
         self._on_problem, self._on_bytes = on_problem, on_bytes
         self._workers = workers
-        self._layout = Layout(stored.page_bytes, stored.page_count)
         self._decompressor = Decompressor()
         self._hasher = blake3_hasher()
         self._sound = True
 
     def run(self) -> None:
         page_map = self._map()
-        ranges = list(self._layout.segments())
-        if len(ranges) != len(self._stored.segments):
-            self._tell(FileProblem(self._stored.map.name, "the record's segments are not those of such a file"))
+        try:
+            segments = Layout.of(self._stored).stored_segments(self._stored)
+        except DamageFound as problem:
+            self._tell(FileProblem(self._stored.map.name, problem.because))
             return
         with ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
-            for segment, numbers in zip(self._stored.segments, ranges, strict=True):
-                blocks = [self._layout.block(number) for number in numbers]
+            for segment, blocks in segments:
                 self._segment(pool, segment, blocks, page_map)
         if self._sound and self._hasher.hexdigest() != self._stored.blake3:
             self._tell(FileProblem(self._stored.map.name, "the file's BLAKE3 is not the one in the record"))

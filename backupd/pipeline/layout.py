@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from backupd.model.records import StoredFile, StoredSegment
+from backupd.pipeline.container import damage
+
 # Measured with 1, 2 and 4 MiB: the same size and speed within the noise, so the
 # smallest wins: less memory, and less to fetch for a delta restore.
 SUPER_BLOCK_BYTES = 1 << 20
@@ -30,15 +33,21 @@ class SuperBlock:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The super-blocks of one file of whole pages; equal facts give an equal layout."""
+    """The super-blocks of one file of whole pages."""
 
     page_bytes: int
     page_count: int
+    pages_per_block: int
 
-    @property
-    def pages_per_block(self) -> int:
-        """Pages in each super-block but the last."""
-        return max(1, SUPER_BLOCK_BYTES // self.page_bytes)
+    @classmethod
+    def new(cls, page_bytes: int, page_count: int) -> Layout:
+        """The layout for a file that is stored now."""
+        return cls(page_bytes, page_count, max(1, SUPER_BLOCK_BYTES // page_bytes))
+
+    @classmethod
+    def of(cls, stored: StoredFile) -> Layout:
+        """The layout that a stored file has, whatever the sizes of today are."""
+        return cls(stored.page_bytes, stored.page_count, stored.block_pages)
 
     @property
     def block_count(self) -> int:
@@ -47,7 +56,7 @@ class Layout:
 
     @property
     def blocks_per_segment(self) -> int:
-        """Super-blocks in each segment but the last."""
+        """Super-blocks in each segment but the last, of a file that is stored now."""
         return max(1, SEGMENT_BYTES // (self.pages_per_block * self.page_bytes))
 
     def block(self, number: int) -> SuperBlock:
@@ -57,6 +66,25 @@ class Layout:
         return SuperBlock(number, first, count, first * self.page_bytes, count * self.page_bytes)
 
     def segments(self) -> Iterator[range]:
-        """The numbers of the super-blocks of each segment."""
+        """The numbers of the super-blocks of each segment, of a file that is stored now."""
         for start in range(0, self.block_count, self.blocks_per_segment):
             yield range(start, min(start + self.blocks_per_segment, self.block_count))
+
+    def stored_segments(self, stored: StoredFile) -> list[tuple[StoredSegment, list[SuperBlock]]]:
+        """Each segment of a stored file with its super-blocks.
+
+        Raises:
+            DamageFound: the segments do not cover the file, one after the other.
+        """
+        found = []
+        page = 0
+        for segment in stored.segments:
+            end = page + segment.page_count
+            if segment.first_page != page or (end % self.pages_per_block and end != self.page_count):
+                break
+            numbers = range(page // self.pages_per_block, -(-end // self.pages_per_block))
+            found.append((segment, [self.block(number) for number in numbers]))
+            page = end
+        if page != self.page_count or len(found) != len(stored.segments):
+            raise damage(stored.map.name, "the record's segments are not those of such a file", file=stored.path)
+        return found

@@ -84,7 +84,7 @@ class _Worked:
     frame: bytes
 
 
-class _BadPageSeen(Exception):  # noqa: N818 - it is no error of its own: it ends the writing of a segment
+class _BadPageSeen(Exception):
     """A page is bad: nothing more is stored."""
 
 
@@ -93,7 +93,7 @@ class _Reader:
 
     def __init__(self, source: PageSource, level: int, workers: int) -> None:
         self._source = source
-        self.layout = Layout(source.page_bytes, source.page_count)
+        self.layout = Layout.new(source.page_bytes, source.page_count)
         self._compressor = Compressor(level)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="store")
         self._ahead: deque[Future[_Worked]] = deque()
@@ -248,6 +248,7 @@ def store_file(
                 blake3=storing.blake3(),
                 segments=tuple(segments),
                 map=page_map,
+                block_pages=reader.layout.pages_per_block,
             )
         except _BadPageSeen:
             storing.check_rest()

@@ -41,6 +41,7 @@ files = st.builds(
     texts,
     st.lists(segments, max_size=3).map(tuple),
     st.builds(StoredMap, texts, counts, counts, texts),
+    st.integers(1, 2**20),
 )
 logs = st.builds(
     LogFile,
