@@ -11,7 +11,7 @@ import numpy as np
 
 from backupd.engines.sqlite import wal
 from backupd.engines.sqlite.cutter import NO_DIGEST, Cursor, Cutter
-from backupd.engines.sqlite.logdir import LogDir
+from backupd.engines.sqlite.logdir import HistoryLogs, LogDir
 from backupd.engines.sqlite.logfile import read_digest, read_header
 from backupd.engines.sqlite.marks import Stand
 from backupd.engines.sqlite.pagemap import PageMap, load_map, roll_forward
@@ -34,30 +34,52 @@ def remember(logs: LogDir, history: str, map_path: Path) -> Remembered:
     """Read the newest log's header, and roll the saved map forward to it.
 
     The newest closed log *is* the state: there is no second file that a crash
-    could leave behind it (sqlite.md pitfall 26).
+    could leave behind it (sqlite.md pitfall 26).  That holds for a history too
+    whose first log was closed just before a crash, so ``history`` is only where
+    the search begins: two histories must never go on from one place.
     """
-    if not history:
+    chain = _chain(logs, history)
+    if not chain:
         return Remembered(None, None)
-    found = logs.history(history)
+    found, newest = chain[-1]
     found.sweep_tmp()
-    newest = found.newest()
-    if newest is None:
-        return Remembered(None, None)
     path = found.path_of(newest)
     cursor = Cursor.after(read_header(path), read_digest(path))
     try:
-        saved = load_map(map_path)
-        page_map = saved.map
-        if saved.history != history:
-            return Remembered(cursor, None)
-        for number in range(saved.number + 1, newest + 1):
-            log = found.path_of(number)
-            roll_forward(page_map, log, read_header(log))
+        page_map = _map_after(chain, map_path)
     except (BackupdError, OSError):
         return Remembered(cursor, None)
-    if page_map.checksum != cursor.checksum or page_map.pages != cursor.pages:
+    if page_map is None or page_map.checksum != cursor.checksum or page_map.pages != cursor.pages:
         return Remembered(cursor, None)
     return Remembered(cursor, page_map)
+
+
+def _chain(logs: LogDir, history: str) -> list[tuple[HistoryLogs, int]]:
+    """The logs of ``history`` and of those that go on from its end, each with its newest number."""
+    chain: list[tuple[HistoryLogs, int]] = []
+    following: str | None = history
+    while following:
+        found = logs.history(following)
+        newest = found.newest()
+        if newest is None:
+            break
+        chain.append((found, newest))
+        following = logs.successor(following, found.header(newest).end_offset)
+    return chain
+
+
+def _map_after(chain: list[tuple[HistoryLogs, int]], map_path: Path) -> PageMap | None:
+    """The saved map, rolled forward to the end of the chain; None when it is of another history."""
+    saved = load_map(map_path)
+    names = [logs.history for logs, _ in chain]
+    if saved.history not in names:
+        return None
+    done = saved.number
+    for logs, newest in chain[names.index(saved.history) :]:
+        for number in range(done + 1, newest + 1):
+            roll_forward(saved.map, logs.path_of(number), logs.header(number))
+        done = 0
+    return saved.map
 
 
 def _trace(source: ActiveFile, cursor: Cursor) -> tuple[FrameTrace | None, bool | None]:

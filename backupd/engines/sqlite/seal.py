@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from backupd.engines.sqlite import wal
 from backupd.engines.sqlite.acks import Acks
-from backupd.engines.sqlite.cutter import Cutter
+from backupd.engines.sqlite.cutter import Cutter, LogGapError
 from backupd.engines.sqlite.marks import ReadMarks
 from backupd.engines.sqlite.source import ActiveFile
 
@@ -59,6 +59,9 @@ class Sealer:
 
         ``drain_seconds``: how long to wait, lock held, for readers to leave the log,
         so that the next writer can restart it.
+
+        Raises:
+            LogGapError: somebody has written all the same.
         """
         self._catch_up(1.0)
         self._source.checkpoint_passive()  # most of the back-fill, without the lock
@@ -107,6 +110,9 @@ class Sealer:
             log, done = self._source.checkpoint_passive()
         stand = self._marks.stand()
         cursor = self._cutter.cursor
+        if (stand.index.salt1, stand.index.salt2, stand.index.max_frame) != (*cursor.salts, cursor.frame):
+            # Only a write lock that does not hold (sqlite.md finding 9) lets this happen, and then no mark was held.
+            raise LogGapError("a commit slipped in under the write lock")
         if stand.on_slot_zero:
             self._drain(drain_seconds)
         return Sealed(cursor.salts, cursor.frame, stand.on_slot_zero)
