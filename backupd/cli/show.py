@@ -25,7 +25,10 @@ def show(
         output.print_json(answer)
         return 0
     record = answer.get("record") or {}
-    backup_facts.print_backup({**answer, "provider": record.get("provider"), "parent": record.get("parent")})
+    more = {"provider": record.get("provider"), "parent": record.get("parent")}
+    if answer.get("history"):
+        more["notes"] = ()  # the diary below has them, with their times
+    backup_facts.print_backup({**answer, **more})
     _print_content(record)
     _print_history(answer.get("history") or ())
     verdicts = answer.get("verdicts") or ()

@@ -154,6 +154,7 @@ def stop_all(keepers: Sequence[Keeper]) -> None:
 def main() -> None:
     """The command ``backupd``."""
     set_process_role("service")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # there are none, and looking for them costs time
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
