@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,10 @@ class Marker:
         if stamp["type"] == "full":
             return {"full": stamp, "incremental": None}
         return {**self.stamps, stamp["type"]: stamp}
+
+    def with_seen(self, stamp: dict[str, str]) -> Marker:
+        """The same state, with one more stamp seen."""
+        return replace(self, stamps=self.with_stamp(stamp))
 
     def as_json(self) -> dict[str, Any]:
         """The stored form."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from backupd.engines.sqlite.control import ControlClient
-from backupd.engines.sqlite.inspect import ChainEnd, Inspector, LogSource
+from backupd.engines.sqlite.inspect import ChainEnd, Inspector
+from backupd.engines.sqlite.log_source import LogSource
 from backupd.errors import BackupdError, DamageFound, NotFound, NotHealthy
 
 LOG = logging.getLogger("replay.receiver")

@@ -12,6 +12,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from backupd.engines.sqlite.adopt import stamps_up_to
 from backupd.engines.sqlite.apply import PartialEnd, apply_partially, write_log
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import read_control, read_digest, read_header, sync_directory
@@ -246,9 +247,8 @@ class Replay:
         self.map = None
         seed_map = self._check_seed(seed_path, header)
         applying = Applying(header.history, header.number, str(seed_path))
-        self._set(
-            replace(self.marker, state=CopyState.SEEDING, because="a seed is being put in place", applying=applying)
-        )
+        marker = stamps_up_to(self.marker, self.logs, header)
+        self._set(replace(marker, state=CopyState.SEEDING, because="a seed is being put in place", applying=applying))
         self._place_seed(seed_path, header, log_path, seed_map)
         return self.marker
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backupd.engines.sqlite.adopt import receive_seed_log
 from backupd.engines.sqlite.control import Connection, Handler, Message, error_to_message
-from backupd.engines.sqlite.inspect import SameHost
 from backupd.engines.sqlite.layout import write_json
+from backupd.engines.sqlite.log_source import SameHost
 from backupd.engines.sqlite.logfile import read_header
 from backupd.engines.sqlite.replay_loop import Frozen
 from backupd.errors import BackupdError, NotHealthy
@@ -177,13 +178,12 @@ class Requests:
         header, replay = read_header(log_path), self._replayer.loop.replay
         marker = replay.marker
         if replay.ready and marker.history == header.history and marker.number >= header.number:
-            seed_path.unlink(
-                missing_ok=True
-            )  # this copy came through by the log; going back would lose nothing but time
+            # This copy came through by the log; going back would lose nothing but time.
+            seed_path.unlink(missing_ok=True)
             return self._replayer.facts()
         source = SameHost(log_path.parent.parent)
         with self._replayer.receiver.lock:
-            self._replayer.inspector.receive(header.history, header.number, source.fetch, seed=True)
+            receive_seed_log(self._replayer.inspector, source, header)
         replay.adopt_seed(seed_path, replay.logs.history(header.history).path_of(header.number))
         self._replayer.loop.opened, self._replayer.loop.trouble = True, ""
         self._replayer.receiver.adopted()

@@ -8,7 +8,6 @@ passive's file.  Nothing heavy is imported here: it lives as long as the service
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -19,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backupd.engines.sqlite.control import ControlServer, Message
-from backupd.engines.sqlite.inspect import ChainEnd, Inspector, SameHost, chain_end
+from backupd.engines.sqlite.inspect import ChainEnd, Inspector, chain_end
 from backupd.engines.sqlite.layout import read_json
+from backupd.engines.sqlite.locks import take_lock
+from backupd.engines.sqlite.log_source import SameHost
 from backupd.engines.sqlite.receiver import Receiver
 from backupd.engines.sqlite.replay import Replay
 from backupd.engines.sqlite.replay_loop import ReplayLoop
@@ -160,27 +161,13 @@ def _known_end(replay: Replay, history: str) -> ChainEnd | None:
         return None
 
 
-def _take_lock(path: Path, seconds: float = 15.0) -> int:
-    """Be the only replayer of this copy; waits for a dying one, exits when another lives on."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except OSError:
-            if time.monotonic() > deadline:
-                raise SystemExit(9) from None
-            time.sleep(0.05)
-
-
 def main() -> None:
     """Entry point."""
     set_process_role("replay")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     config = ReplayConfig.read(Path(sys.argv[1]))
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _take_lock(config.state_dir / "replay.lock")
+    take_lock(config.state_dir / "replay.lock")
     replayer = Replayer(config)
     signal.signal(signal.SIGTERM, lambda *_: replayer.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -11,7 +11,8 @@ import pytest
 
 from backupd import steps
 from backupd.engines.sqlite import wal
-from backupd.engines.sqlite.inspect import Inspector, SameHost, chain_end
+from backupd.engines.sqlite.inspect import Inspector, chain_end
+from backupd.engines.sqlite.log_source import SameHost
 from backupd.engines.sqlite.logcheck import verify_log
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import LogWriter, delta_frames, read_control, read_header, to_log_file

@@ -16,7 +16,8 @@ import pytest
 
 from backupd import steps
 from backupd.engines.sqlite.apply import apply_partially
-from backupd.engines.sqlite.inspect import Inspector, SameHost
+from backupd.engines.sqlite.inspect import Inspector
+from backupd.engines.sqlite.log_source import SameHost
 from backupd.engines.sqlite.logheader import HEADER_BYTES
 from backupd.engines.sqlite.pagemap import PageMap
 from backupd.engines.sqlite.replay import Replay
