@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from backupd.archive import names
 from backupd.decide.retention import RetentionPlan, plan_retention
 from backupd.errors import BackupdError, Refused
 from backupd.journal.records import JsonValue, RunKind
@@ -13,6 +15,9 @@ from backupd.runs.archive_view import remember_archive
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups, verified_backups
 from backupd.runs.recover import recover_under_lease
+
+if TYPE_CHECKING:
+    from backupd.archive.database import DatabaseArchive
 
 # More than this share of many backups at once is rather a wrong policy than a wish.
 _DROP_SHARE_MAX = 0.5
@@ -39,7 +44,10 @@ class PrunePlan:
 
 @dataclass(frozen=True, slots=True)
 class PruneOutcome:
-    """What was removed; a dry run has removed nothing."""
+    """What was removed; a dry run has removed nothing.
+
+    ``removed_logs`` counts log files of the archive; ``removed_bytes`` are of everything that went.
+    """
 
     plan: PrunePlan
     deleted: tuple[str, ...]
@@ -115,13 +123,18 @@ def run_prune(context: RunContext, *, dry_run: bool = False, force: bool = False
 
 def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> PruneOutcome:
     archive = context.archive()
-    deleted = []
+    deleted, removed_bytes, logs_before = [], 0, _log_count(archive)
     for number, gone in enumerate(plan.retention.drop):
         context.tell(f"removing backup {gone.id}", number, len(plan.retention.drop))
-        archive.delete_backup(gone.id, reason="; ".join(str(one) for one in gone.reasons), by=context.node)
+        reason = "; ".join(str(one) for one in gone.reasons)
+        removed_bytes += archive.delete_backup(gone.id, reason=reason, by=context.node).bytes
         deleted.append(gone.id)
-    logs = archive.prune_logs(reason="no kept backup names it")
-    return PruneOutcome(plan, tuple(deleted), logs.count, logs.bytes, notes)
+    removed_bytes += archive.prune_logs(reason="no kept backup names it").bytes
+    return PruneOutcome(plan, tuple(deleted), logs_before - _log_count(archive), removed_bytes, notes)
+
+
+def _log_count(archive: DatabaseArchive) -> int:
+    return sum(1 for _ in archive.store.list(names.logs_prefix(archive.dbid)))
 
 
 def _refuse(context: RunContext, plan: PrunePlan, *, force: bool) -> None:

@@ -7,17 +7,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
-from backupd.errors import NotFound
+from backupd.errors import DamageFound, NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup
 from backupd.pipeline.fetch import FetchPlan, plan_fetch
 from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
+from backupd.runs import restore_words
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
+    from backupd.archive.listing import Listing
 
 # Room for a log file on its way, the engine's own files and the filesystem's tables.
 _SPARE_BYTES = 16 * 2**20
@@ -144,15 +146,10 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
     facts = place.facts()
     archive = context.archive()
     listing = archive.list()
-    if not listing.backups:
-        raise NotFound(
-            f"there is no backup of {context.database}",
-            because="the archive lists none",
-            next_step=f"backupctl backup {context.database} --type full",
-        )
-    route = find_restore_path(wish, listing.backups, unfit=unfit_backups(archive, listing))
+    route = _route(context, wish, archive, listing)
     fetches = _fetches(archive, route.full, place)
     total = sum(file.size_bytes for file in route.full.record.files)
+    needed = total + _largest_log(route) + _SPARE_BYTES - _staged_bytes(place, route)
     return RestorePlan(
         database=context.database,
         target=target,
@@ -164,11 +161,47 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         local_pages=sum(fetch.local_pages for fetch in fetches),
         total_bytes=total,
         log_bytes=sum(stored.stored_bytes for stored in route.logs),
-        present=_present(facts),
-        lost=_lost(context, facts, route, listing.backups),
-        blockers=_blockers(context, facts, total + _largest_log(route) + _SPARE_BYTES - _staged_bytes(place, route)),
+        present=restore_words.present(facts),
+        lost=restore_words.lost(context, facts, route, listing.backups),
+        blockers=restore_words.blockers(context, facts, needed),
         notes=tuple(str(reason) for reason in route.reasons),
-        steps=_steps(context, facts, route),
+        steps=restore_words.steps(context, facts, route),
+    )
+
+
+def _route(context: RunContext, wish: RestoreWish, archive: DatabaseArchive, listing: Listing) -> RestorePath:
+    """The path to the wished state; a damaged record is never silently walked around."""
+    damage = listing.findings
+    if not listing.backups and not damage:
+        raise NotFound(
+            f"there is no backup of {context.database}",
+            because="the archive lists none",
+            next_step=f"backupctl backup {context.database} --type full",
+        )
+    # The latest state may be just what a damaged record stood for; a named point is either reached or not.
+    if damage and wish == RestoreWish.latest():
+        raise _damaged(context, wish, listing)
+    try:
+        return find_restore_path(wish, listing.backups, unfit=unfit_backups(archive, listing))
+    except NotFound as error:
+        if damage:
+            raise _damaged(context, wish, listing) from error
+        raise
+
+
+def _damaged(context: RunContext, wish: RestoreWish, listing: Listing) -> DamageFound:
+    finding = listing.findings[0]
+    damaged = {one.backup_id for one in listing.findings}
+    sound = [backup.record.id for backup in listing.backups if backup.record.id not in damaged]
+    next_step = f"backupctl verify --level data {context.database}"
+    if sound:
+        next_step = f"name an undamaged one: backupctl restore {context.database} --backup {sound[-1]}"
+    return DamageFound(
+        f"{context.database} cannot be restored to {wish}: a backup's record is damaged",
+        because=finding.sentence(),
+        next_step=next_step,
+        object=finding.object_name,
+        findings=[one.sentence() for one in listing.findings],
     )
 
 
@@ -180,9 +213,9 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
     return replace(
         plan,
         facts=facts,
-        present=_present(facts),
-        lost=_lost(context, facts, plan.route, context.archive().list().backups),
-        blockers=_blockers(context, facts, needed),
+        present=restore_words.present(facts),
+        lost=restore_words.lost(context, facts, plan.route, context.archive().list().backups),
+        blockers=restore_words.blockers(context, facts, needed),
     )
 
 
@@ -206,83 +239,3 @@ def _staged_bytes(place: RestoreTarget, route: RestorePath) -> int:
         except OSError:
             continue
     return staged
-
-
-def _present(facts: TargetFacts) -> str:
-    if not facts.exists:
-        return f"nothing is at {facts.path} now"
-    where = f", at position {facts.position}" if facts.position else ""
-    return f"{facts.path} is there now, {facts.size_bytes} bytes{where}"
-
-
-def _lost(
-    context: RunContext, facts: TargetFacts, route: RestorePath, backups: tuple[ArchivedBackup, ...]
-) -> tuple[str, ...]:
-    """What the target has and the restored state has not, in position and in time."""
-    if facts.role == "directory":
-        return (f"the file {facts.path} would be replaced",) if facts.exists else ()
-    if not facts.exists:
-        return ()
-    lost: list[str] = []
-    end, here = route.until or route.end, facts.position
-    if here is None:
-        lost.append("everything that is in the file now and not in the restored state; its position is not known")
-    elif not here.same_history(end):
-        lost.append(f"all that was committed in history {here.history}, which the restored state does not belong to")
-    elif here > end and route.at is None:
-        lost.append(
-            f"{here.offset - end.offset} entries of log: the file stands at {here}, the restored state at {end}"
-        )
-    elif route.at is not None:
-        lost.append(f"every commit after {route.at.isoformat()} (the file stands at {here})")
-    moment = route.at or _known_until(end, backups)
-    if moment is not None and (here is None or here != end):
-        lost.append(
-            f"up to {_spell((context.clock.now() - moment).total_seconds())} of changes, back to {moment.isoformat()}"
-        )
-    return tuple(lost)
-
-
-def _known_until(end: Position, backups: tuple[ArchivedBackup, ...]) -> datetime | None:
-    """The newest moment at which the restored state is known to have been the whole state."""
-    moments = [backup.record.covers_until for backup in backups if backup.record.log_end == end]
-    return max(moments, default=None)
-
-
-def _spell(seconds: float) -> str:
-    """A length of time as a person says it."""
-    whole = max(0, round(seconds))
-    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if whole >= 2 * size:
-            return f"{whole // size} {name}s"
-    return f"{whole} seconds"
-
-
-def _blockers(context: RunContext, facts: TargetFacts, needed_bytes: int) -> tuple[str, ...]:
-    blockers = []
-    if facts.free_bytes < needed_bytes:
-        blockers.append(f"{needed_bytes} bytes are needed beside {facts.path}, and {facts.free_bytes} are free")
-    if facts.users and not context.policy.restore.stop_command:
-        named = ", ".join(f"{user.command} (pid {user.pid})" for user in facts.users)
-        blockers.append(f"{facts.path} is open in {named}, and the policy has no stop command")
-    return tuple(blockers)
-
-
-def _steps(context: RunContext, facts: TargetFacts, route: RestorePath) -> tuple[str, ...]:
-    live = facts.role != "directory"
-    steps = []
-    if live and context.policy.restore.stop_command:
-        steps.append(f"run the policy's stop command: {' '.join(context.policy.restore.stop_command)}")
-    if live:
-        steps.append("suspend replication")
-    steps.append(f"fetch the pages of {route.full.record.type} {route.full.record.id} beside {facts.path}, verified")
-    if route.logs:
-        stop = route.at.isoformat() if route.at else str(route.until or route.end)
-        steps.append(f"replay {len(route.logs)} log files up to {stop}")
-    steps.append("check the result with the engine")
-    steps.append(f"put it in place at {facts.path}")
-    if live and context.policy.restore.start_command:
-        steps.append(f"run the policy's start command: {' '.join(context.policy.restore.start_command)}")
-    if live:
-        steps.append("begin a new history and seed the passive from the active; a new full is due")
-    return tuple(steps)

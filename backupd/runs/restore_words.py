@@ -1,0 +1,98 @@
+"""What a restore would do to its target, what would be lost and what stands in the way, in sentences."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from backupd.decide.restore_path import RestorePath
+from backupd.model.position import Position
+from backupd.model.records import ArchivedBackup
+from backupd.ports import TargetFacts
+from backupd.runs.context import RunContext
+
+
+def present(facts: TargetFacts) -> str:
+    """What is at the target now."""
+    if not facts.exists:
+        return f"nothing is at {facts.path} now"
+    where = f", at position {facts.position}" if facts.position else ""
+    return f"{facts.path} is there now, {facts.size_bytes} bytes{where}"
+
+
+def lost(
+    context: RunContext, facts: TargetFacts, route: RestorePath, backups: tuple[ArchivedBackup, ...]
+) -> tuple[str, ...]:
+    """What the target has and the restored state has not, in position and in time."""
+    if facts.role == "directory":
+        return (f"the file {facts.path} would be replaced",) if facts.exists else ()
+    if not facts.exists:
+        return ()
+    sentences: list[str] = []
+    end, here = route.until or route.end, facts.position
+    if here is None:
+        sentences.append("everything that is in the file now and not in the restored state; its position is not known")
+    elif not here.same_history(end):
+        sentences.append(
+            f"all that was committed in history {here.history}, which the restored state does not belong to"
+        )
+    elif here > end and route.at is None:
+        sentences.append(
+            f"{here.offset - end.offset} entries of log: the file stands at {here}, the restored state at {end}"
+        )
+    elif route.at is not None:
+        sentences.append(f"every commit after {route.at.isoformat()} (the file stands at {here})")
+    moment = route.at or _known_until(end, backups)
+    if moment is not None and (here is None or here != end):
+        sentences.append(
+            f"up to {_spell((context.clock.now() - moment).total_seconds())} of changes, back to {moment.isoformat()}"
+        )
+    return tuple(sentences)
+
+
+def _known_until(end: Position, backups: tuple[ArchivedBackup, ...]) -> datetime | None:
+    """The newest moment at which the restored state is known to have been the whole state."""
+    moments = [backup.record.covers_until for backup in backups if backup.record.log_end == end]
+    return max(moments, default=None)
+
+
+def _spell(seconds: float) -> str:
+    """A length of time as a person says it."""
+    whole = max(0, round(seconds))
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if whole >= 2 * size:
+            return f"{whole // size} {name}s"
+    return f"{whole} seconds"
+
+
+def blockers(context: RunContext, facts: TargetFacts, needed_bytes: int) -> tuple[str, ...]:
+    """Why a restore would be refused as things stand; empty when it would not."""
+    sentences = []
+    if facts.free_bytes < needed_bytes:
+        sentences.append(f"{needed_bytes} bytes are needed beside {facts.path}, and {facts.free_bytes} are free")
+    if facts.users and not context.policy.restore.stop_command:
+        named = ", ".join(f"{user.command} (pid {user.pid})" for user in facts.users)
+        sentences.append(f"{facts.path} is open in {named}, and the policy has no stop command")
+    return tuple(sentences)
+
+
+def steps(context: RunContext, facts: TargetFacts, route: RestorePath) -> tuple[str, ...]:
+    """What a restore does, step by step."""
+    live = facts.role != "directory"
+    sentences = []
+    if live and context.policy.restore.stop_command:
+        sentences.append(f"run the policy's stop command: {' '.join(context.policy.restore.stop_command)}")
+    if live:
+        sentences.append("suspend replication")
+    sentences.append(
+        f"fetch the pages of {route.full.record.type} {route.full.record.id} beside {facts.path}, verified"
+    )
+    if route.logs:
+        stop = route.at.isoformat() if route.at else str(route.until or route.end)
+        sentences.append(f"replay {len(route.logs)} log files up to {stop}")
+    sentences.append("check the result with the engine")
+    sentences.append(f"put it in place at {facts.path}")
+    if live and context.policy.restore.start_command:
+        sentences.append(f"run the policy's start command: {' '.join(context.policy.restore.start_command)}")
+    if live:
+        sentences.append("begin a new history and seed the passive from the active; a new full is due")
+    return tuple(sentences)
