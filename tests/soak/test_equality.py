@@ -42,7 +42,8 @@ def soak(seconds: float, tmp_path: Path) -> None:
         _judge_chain(made, position.history, base, at)
         print(
             f"write lock held by backupd: at most {seen.ours_longest:.3f} s, {seen.ours_total:.2f} s in all, "
-            f"{seen.ours_holds} times seen (by others: at most {seen.others_longest:.3f} s); seals {seals}; "
+            f"{seen.ours_holds} times seen (by others: at most {seen.others_longest:.3f} s); "
+            f"a checkpoint of an application waited for backupd alone {seen.ours_in_the_way:.3f} s; seals {seals}; "
             f"largest -wal {seen.wal_bytes_max >> 20} MiB; memory of backupd {seen.memory_max >> 20} MiB; "
             f"watcher: {seen.samples} samples, longest gap {seen.longest_gap:.3f} s"
         )

@@ -20,18 +20,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2) on 64-bit Linux
-WRITE_LOCK = 120  # WAL_WRITE_LOCK in -shm (sqlite walformat)
+WRITE_LOCK, CHECKPOINT_LOCK, READ_LOCKS = 120, 121, range(124, 128)  # bytes of -shm (sqlite walformat)
 OURS = b"backupd."
 
 
 @dataclass
 class Seen:
-    """What was seen. Seconds are of one unbroken hold of the write lock, as samples tell: an upper bound."""
+    """What was seen. Seconds are of one unbroken hold of the write lock, as samples tell: an upper bound.
+
+    ``ours_in_the_way``: the longest time that an application's checkpoint had the write lock in hand and waited
+    for read marks of backupd alone.
+    """
 
     ours_longest: float = 0.0
     ours_total: float = 0.0
     ours_holds: int = 0
     others_longest: float = 0.0
+    ours_in_the_way: float = 0.0
     wal_bytes_max: int = 0
     memory_max: int = 0
     samples: int = 0
@@ -39,9 +44,9 @@ class Seen:
     slow_holds: list[list[float]] = field(default_factory=list)
 
 
-def holder(shm: int) -> int:
-    """The process that holds the write lock now; 0 for none."""
-    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WRITE_LOCK, 1, 0)
+def holder(shm: int, lock: int) -> int:
+    """A process that holds this lock now; 0 for none."""
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, lock, 1, 0)
     answer = _FLOCK.unpack(fcntl.fcntl(shm, fcntl.F_GETLK, question))
     return 0 if answer[0] == fcntl.F_UNLCK else answer[4]
 
@@ -84,6 +89,8 @@ class Watching:
         self.stopped = False
         self._shm = -1
         self._pid, self._since, self._is_ours = 0, 0.0, False
+        self._in_the_way_since = 0.0
+        self._known: dict[int, bool] = {}
 
     def run(self) -> Seen:
         """Sample until stopped."""
@@ -104,12 +111,30 @@ class Watching:
         if self._shm < 0:
             return
         self.seen.samples += 1
-        pid = holder(self._shm)
+        pid = holder(self._shm, WRITE_LOCK)
+        self._judge_checkpoint(now, pid)
         if pid == self._pid:
             return
         self._ended(now)
         self._pid, self._since = pid, now
-        self._is_ours = bool(pid) and OURS in command_of(pid)
+        self._is_ours = bool(pid) and self._ours(pid)
+
+    def _judge_checkpoint(self, now: float, writer: int) -> None:
+        """How long a checkpoint of an application waits for us alone."""
+        waits = False
+        if writer and not self._ours(writer) and holder(self._shm, CHECKPOINT_LOCK) == writer:
+            readers = {holder(self._shm, lock) for lock in READ_LOCKS} - {0, writer}
+            waits = bool(readers) and all(self._ours(reader) for reader in readers)
+        if not waits:
+            self._in_the_way_since = 0.0
+            return
+        self._in_the_way_since = self._in_the_way_since or now
+        self.seen.ours_in_the_way = max(self.seen.ours_in_the_way, now - self._in_the_way_since)
+
+    def _ours(self, pid: int) -> bool:
+        if pid not in self._known:
+            self._known[pid] = OURS in command_of(pid)
+        return self._known[pid]
 
     def _ended(self, now: float) -> None:
         if not self._pid:
@@ -152,7 +177,7 @@ class Watch:
         )
 
     def stop(self) -> Seen:
-        """What was seen so far; the watcher ends."""
+        """What was seen; the watcher ends."""
         self._process.send_signal(signal.SIGTERM)
         text, _ = self._process.communicate(timeout=30)
         return Seen(**json.loads(text))
