@@ -154,9 +154,10 @@ def _restore(stage: Stage, facts: Facts) -> None:
     tell.chapter(5, "Back to the moment before it, on the active")
     moment = (facts.right_moment or datetime.now(UTC)).isoformat()
     refused = stage.ctl("restore", "shop", "--at", moment, "--target", "b", "--yes", status=4)
-    tell.quote(refused, 3)
+    tell.quote(stage.shortened(refused), 3)
     in_use = stage.ctl("restore", "shop", "--at", moment, "--yes", status=4)
-    tell.quote("\n".join(line for line in in_use.splitlines() if line[:6] in ("error:", "becaus", "next: ")), 3)
+    three = [line for line in in_use.splitlines() if line.partition(":")[0] in ("error", "because", "next")]
+    tell.quote(stage.shortened("\n".join(three)), 3)
     stage.close_shop()
     began = time.monotonic()
     restored = stage.ask("restore", "shop", "--at", moment, "--yes")

@@ -55,7 +55,7 @@ class Stage:
     def ctl(self, *words: str, status: int = 0, quiet: bool = False) -> str:
         """Type a ``backupctl`` command; answers with what it printed. Raises DemoFailed on another exit status."""
         if not quiet:
-            tell.command("backupctl " + shlex.join(word.replace(str(self.home), "~demo") for word in words))
+            tell.command("backupctl " + self.shortened(shlex.join(words)))
         environment = {**os.environ, "BACKUPD_CONFIG": str(self.config)}
         done = subprocess.run(
             [sys.executable, "-m", "backupd.cli.main", *words],
@@ -70,6 +70,10 @@ class Stage:
             (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1],
         )
         return done.stdout if status == 0 else done.stderr + done.stdout
+
+    def shortened(self, text: str) -> str:
+        """The text with the demo's folder as ``~demo``."""
+        return text.replace(str(self.home), "~demo")
 
     def ask(self, *words: str, quiet: bool = False) -> dict[str, Any]:
         """Type a command with ``--json`` and read its answer."""

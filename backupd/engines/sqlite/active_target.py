@@ -16,6 +16,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +75,8 @@ class ActiveTarget:
             if facts and facts.get("pid") and _is_capture(int(facts["pid"])):
                 ours.add(int(facts["pid"]))
         found = processes_using([name for name in names if name.exists()], except_pids=ours).processes
-        return tuple({use.pid: use for use in reversed(found)}.values())  # one line a process
+        named = {use.pid: replace(use, command=_short(use.command)) for use in reversed(found)}
+        return tuple(named.values())  # one a process, however many files it has open
 
     def _refuse_users(self) -> None:
         users = self._users()
@@ -203,6 +205,11 @@ class ActiveTarget:
         if not keep_stage:
             self._stage.remove()
         change_pair(self._writer.layout.pair, restoring="")
+
+
+def _short(command: str) -> str:
+    """A command line as a person recognises it: programs and scripts without their directories, three words at most."""
+    return " ".join(os.path.basename(word) for word in command.split()[:3])[:60]
 
 
 def _log_names(path: Path) -> tuple[Path, Path]:
