@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from backupd.engines.sqlite import wal
 from backupd.engines.sqlite.cutter import NO_DIGEST, Cursor, Cutter
+from backupd.engines.sqlite.holders import processes_holding_removed
 from backupd.engines.sqlite.logdir import HistoryLogs, LogDir
 from backupd.engines.sqlite.logfile import read_digest, read_header
 from backupd.engines.sqlite.marks import Stand
 from backupd.engines.sqlite.pagemap import PageMap, load_map, roll_forward
 from backupd.engines.sqlite.pairfile import new_history
 from backupd.engines.sqlite.resume import FrameTrace, Resume, ResumeFacts, ResumeKind, judge_resume
-from backupd.engines.sqlite.source import ActiveFile
+from backupd.engines.sqlite.source import ActiveFile, FileIdentity, not_fit
 from backupd.engines.sqlite.walindex import WalIndex
 from backupd.errors import BackupdError, NotHealthy
 
@@ -121,6 +122,63 @@ def judge(
             next_chains=chains,
         )
     )
+
+
+def refuse_lost_files(path: Path, seconds: float = 1.0) -> None:
+    """Keep away while a program works on a removed database, ``-wal`` or ``-shm``.
+
+    It does not see what others write to the file of that name, nor they what it
+    writes: whoever opens the database beside it makes two of one.  A program
+    that is just closing may show the same for a moment.
+
+    Raises:
+        NotHealthy: somebody does; the sentence names the programs.
+    """
+    names = [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
+    deadline = time.monotonic() + seconds
+    while users := processes_holding_removed(names):
+        if time.monotonic() > deadline:
+            pids = sorted({user.pid for user in users})
+            named = ", ".join(f"{user.command} (pid {user.pid})" for user in users if user.pid in pids[:5])
+            raise not_fit(
+                path,
+                f"{Path(users[0].path).name} was removed or replaced while a program uses it: {named}",
+                "stop these programs and start them again, and never remove -wal or -shm: kill "
+                + " ".join(map(str, pids)),
+            )
+        time.sleep(0.05)
+
+
+def refuse_log_of_another(path: Path, cursor: Cursor | None, identity: object) -> None:
+    """Keep away from a new file beside which the log of the old one lies.
+
+    SQLite would read that log into the new file, and our first seal would write it
+    there for good.  An application that closes a database which was replaced under
+    it leaves its ``-wal`` behind (sqlite pager.c, databaseIsUnmoved).
+
+    Args:
+        cursor: where the newest log of the old file ended.
+        identity: which file that was, as ``capture.json`` has it.
+
+    Raises:
+        NotHealthy: so it is; the sentence says what to remove.
+    """
+    beside = path.with_name(path.name + "-wal")
+    try:
+        same_file = identity in (None, asdict(FileIdentity.of(path)))
+        with open(beside, "rb") as file:
+            header = wal.parse_header(file.read(wal.WAL_HEADER_BYTES))
+    except OSError:
+        return  # no file or no log: whoever opens them next says so
+    if same_file or cursor is None or header is None:
+        return
+    if header.salt1 in (cursor.salts[0], (cursor.salts[0] + 1) & 0xFFFFFFFF):
+        raise not_fit(
+            path,
+            f"the file was replaced by another one, but {beside.name} beside it is still the log of the old file; "
+            "SQLite would write its pages into the new file",
+            f"stop every program that uses it, then: rm -f {beside} {path.with_name(path.name + '-shm')}",
+        )
 
 
 def lock_patiently(source: ActiveFile, pulse: Callable[[], None], seconds: float = 60.0) -> None:

@@ -34,10 +34,13 @@ def begin_capture(capture: Capture, because_gap: str = "") -> None:
     pair = load_pair(capture.config.pair_path)
     new_history_because = pair.new_history_because if pair else ""
     earlier = read_json(capture.state_path) or {}
-    source = capture.source or ActiveFile(capture.config.db_path)
-    marks = capture.hands.marks if capture.source else ReadMarks(source)
     history = capture.cutter.cursor.history if capture.cutter else str(earlier.get("history", ""))
     remembered = begin.remember(capture.logs, history, capture.map_path)
+    if capture.source is None:
+        begin.refuse_lost_files(capture.config.db_path)
+        begin.refuse_log_of_another(capture.config.db_path, remembered.cursor, earlier.get("identity"))
+    source = capture.source or ActiveFile(capture.config.db_path)
+    marks = capture.hands.marks if capture.source else ReadMarks(source)
     same_file = earlier.get("identity") in (None, asdict(source.identity))
     begin.lock_patiently(source, lambda: capture.pump(0.05))
     try:

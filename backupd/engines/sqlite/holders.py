@@ -72,6 +72,30 @@ def processes_using(paths: Sequence[Path], *, except_pids: Collection[int] = ())
     return Uses(tuple(found), unseen)
 
 
+def processes_holding_removed(paths: Sequence[Path]) -> tuple[ProcessUse, ...]:
+    """Processes that still have a file open which was removed or replaced under one of these names.
+
+    What they write reaches nobody who opens the name now.  Told by the name that
+    the kernel remembers (``/data/app.db-wal (deleted)``), so files of containers
+    with other mounts are not seen, and neither are processes of other users.
+    """
+    step("sqlite.holders")
+    names = {f"{path.parent.resolve() / path.name} (deleted)": str(path) for path in paths}
+    found: list[ProcessUse] = []
+    for pid in _pids():
+        with suppress(OSError):  # it ended, or belongs to somebody else
+            lost = {names[link] for link in _links(pid) if link in names}
+            found.extend(ProcessUse(pid, _command(pid), path) for path in sorted(lost))
+    return tuple(found)
+
+
+def _links(pid: int) -> Iterator[str]:
+    directory = f"{_PROC}/{pid}/fd"
+    for name in os.listdir(directory):
+        with suppress(FileNotFoundError):  # closed while it was looked at
+            yield os.readlink(f"{directory}/{name}")
+
+
 def lock_holders(path: Path) -> tuple[LockHolder, ...]:
     """Held byte-range locks on ``path``, by first byte; those who only wait are left out.
 

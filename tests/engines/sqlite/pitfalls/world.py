@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from backupd.engines.sqlite import wal
-from backupd.engines.sqlite.inspect import Inspector, SameHost
+from backupd.engines.sqlite.inspect import Inspector
+from backupd.engines.sqlite.log_source import SameHost
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logheader import LogKindCode
 from backupd.engines.sqlite.replay import Replay
