@@ -61,7 +61,8 @@ def restore(
             _print_plan(database, plan, note)
         if dry_run:
             return 0
-        _agree(database, plan, yes=yes or (plan.role != "active" and not plan.lost))
+        harmless = plan.role != "active" and not plan.lost
+        _agree(database, plan, yes=yes or harmless, may_ask=sys.stdin.isatty() and not as_json)
         with progress.shown() as report:
             outcome = run_restore(house.one(opened, database, report), plan)
     if as_json:
@@ -128,7 +129,7 @@ def _print_plan(database: str, plan: Any, note: str) -> None:
         output.print_sentences([step], indent=4, bullet=f"{number}.")
 
 
-def _agree(database: str, plan: Any, *, yes: bool) -> None:
+def _agree(database: str, plan: Any, *, yes: bool, may_ask: bool) -> None:
     """Nothing is asked when the plan cannot be carried out: the run itself says why.
 
     Raises:
@@ -136,7 +137,7 @@ def _agree(database: str, plan: Any, *, yes: bool) -> None:
     """
     if yes or plan.blockers:
         return
-    if not sys.stdin.isatty():
+    if not may_ask:
         raise Refused(
             f"restore of {database} needs a yes",
             because="it overwrites live data, and there is no terminal to ask at"

@@ -35,6 +35,6 @@ def interrupted() -> Interrupted:
     name = signal.Signals(_seen[0]).name if _seen else "SIGINT"
     return Interrupted(
         "interrupted",
-        because=f"{name} arrived; what was begun has been undone",
+        because=f"{name} arrived; what was begun is undone now, or ended by the next run",
         next_step="run the command again, or: backupctl recover",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import stat
 import subprocess
@@ -160,3 +161,30 @@ def test_the_service_is_small(house: House) -> None:
     status = Path(f"/proc/{house.service.pid}/status").read_text()
     resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     assert resident < 64 * 1024  # KiB; measured 34 MiB
+
+
+@pytest.mark.parametrize(
+    ("typed", "because"), [(b"n\n", "was not yes"), (b"\n", "was not yes"), (b"\x04", "was not yes")]
+)
+def test_on_a_terminal_a_restore_asks_and_only_yes_agrees(typed: bytes, because: str, house: House) -> None:
+    before = house.active.read_bytes()
+    keyboard, terminal = os.openpty()
+    os.write(keyboard, typed)
+    try:
+        said = subprocess.run(
+            [sys.executable, "-m", "backupd.cli.main", "restore", "orders", "--config", str(house.config)],
+            env=environment(),
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    assert said.returncode == 4, said.stderr
+    assert said.stderr.startswith(f"overwrite {house.active}? [y/N] ")
+    assert because in said.stderr
+    assert "will be lost" in said.stdout or "nothing is lost" in said.stdout
+    assert house.active.read_bytes() == before
