@@ -32,6 +32,7 @@ from backupd.steps import step
 
 # Below this share of a segment's super-blocks, single blocks are read instead of the whole object.
 _WHOLE_SEGMENT_SHARE = 0.5
+_WRITE_OUT_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,9 @@ class _Fetch:
     def _retire(self) -> None:
         plain = self._ahead.popleft().result()
         self._hasher.update(plain)
-        self._hashed_bytes += len(plain)
+        before, self._hashed_bytes = self._hashed_bytes, self._hashed_bytes + len(plain)
+        if before // _WRITE_OUT_BYTES != self._hashed_bytes // _WRITE_OUT_BYTES:
+            self._stage.start_writing_out(before // _WRITE_OUT_BYTES * _WRITE_OUT_BYTES, _WRITE_OUT_BYTES)
         if self._report:
             self._report(Progress(self._stored.path, self._hashed_bytes, self._stored.size_bytes))
 

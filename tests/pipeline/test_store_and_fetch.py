@@ -121,7 +121,7 @@ def test_an_interrupted_fetch_goes_on(archive: DatabaseArchive, stored: StoredFi
         fetch_file(stored, archive.store, stage)
     steps.disarm()
     result = fetch_file(stored, archive.store, stage)
-    assert result.reused_pages >= 3 * 32 - 3 * 8
+    assert result.reused_pages >= 3 * 32 - 5 * 8, "what was in the threads' hands is lost, no more"
     assert stage.read_bytes() == path.read_bytes()
 
 
