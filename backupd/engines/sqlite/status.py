@@ -141,6 +141,8 @@ def _passive_status(files: CopyLayout, active: dict[str, Any]) -> CopyStatus:
     lives = ask(files.replay_socket, "the replay process") is not None
     state, because = _passive_state(files, marker, lives=lives)
     history = str(active.get("history", "")) or marker.history
+    if state is CopyState.HEALTHY and marker.history != history:
+        state, because = CopyState.SEEDING, f"it still stands in history {marker.history}; the active writes {history}"
     inspected = held.numbers.get(history, (0, 0))[1]
     if marker.history == history:
         inspected = max(inspected, marker.number)
