@@ -94,6 +94,7 @@ class House:
             open_archive=_archive_opener(policy, self.clock),
             probe_store=lambda: _store(policy.archive, make=True),
             open_store=lambda: _store(policy.archive, make=False),
+            archive_free_bytes=lambda: _free_bytes(policy.archive),
             lease=self._lease(state_dir),
             run_command=_run_command,
             read_policy_commit=lambda: _policy_commit(loaded.path),
@@ -217,6 +218,16 @@ def _store(url: str, *, make: bool) -> ObjectStore:
 
     root = Path(unquote(parts.path))
     return LocalStore.prepare(root) if make else LocalStore(root)
+
+
+def _free_bytes(url: str) -> int | None:
+    """Free space of an archive in a directory; None when it cannot be told."""
+    import shutil
+
+    try:
+        return shutil.disk_usage(unquote(urlsplit(url).path)).free
+    except OSError:
+        return None
 
 
 def _run_command(argv: Sequence[str], seconds_max: float) -> None:

@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from backupd.errors import BackupdError, NotFound, NotHealthy, Refused
+from backupd.errors import ArchiveUnreachable, BackupdError, NotFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue
 from backupd.model.pair import CopyState, CopyStatus
+from backupd.model.records import BackupType
 from backupd.runs.context import RunContext
 from backupd.runs.snapshot import place_of
 
@@ -67,6 +68,7 @@ def run_check(context: RunContext) -> CheckResult:
         ("replication", _replication),
         ("snapshot", _snapshot),
         ("space on the passive", _space_passive),
+        ("space in the archive", _space_archive),
         ("unfinished runs", _unfinished),
     )
     findings = []
@@ -180,11 +182,41 @@ def _space_passive(context: RunContext) -> str:
     return f"{free} bytes are free beside {passive}, {needed} are needed"
 
 
+def _space_archive(context: RunContext) -> str:
+    """A full like the last one must fit; before the first, a file that does not compress at all."""
+    free = context.archive_free_bytes()
+    if free is None:
+        return "how much space the archive has is not known"
+    needed = _full_bytes(context)
+    if free < needed:
+        raise ArchiveUnreachable(
+            "too little space in the archive",
+            because=f"the next full may need {needed} bytes, {free} are free",
+            next_step=f"make room there, or remove old backups: backupctl prune {context.database} --dry-run",
+        )
+    return f"{free} bytes are free in the archive, the next full may need {needed}"
+
+
+def _full_bytes(context: RunContext) -> int:
+    try:
+        backups = context.archive().list().backups
+    except (NotFound, ArchiveUnreachable):
+        backups = ()
+    fulls = [backup.record.stored_bytes for backup in backups if backup.record.type is BackupType.FULL]
+    if fulls:
+        return fulls[-1] * 5 // 4
+    passive = Path(context.writer.pair().passive.path)
+    try:
+        return passive.stat().st_size if passive.is_file() else 0
+    except OSError:
+        return 0
+
+
 def _unfinished(context: RunContext) -> str:
     dead = context.journal.abandoned(context.database)
     if dead:
         raise NotHealthy(
-            f"{len(dead)} runs died and are not ended yet",
+            "a run died and is not ended yet" if len(dead) == 1 else f"{len(dead)} runs died and are not ended yet",
             because=f"the oldest is the {dead[0].kind} {dead[0].id}",
             next_step="backupctl recover",
         )

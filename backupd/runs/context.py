@@ -73,6 +73,7 @@ class RunContext:
         open_archive: opens the archive; called at most once for each way of opening.
         probe_store: tries out whether the archive's store can be written once; raises ArchiveUnreachable.
         open_store: opens the archive's store without its records, for a quick look; raises ArchiveUnreachable.
+        archive_free_bytes: free space where the archive is; None when that has no bound that is known.
         lease: makes the lease that allows one run at a time; its argument names the run.
         run_command: runs the policy's stop and start commands.
         read_policy_commit: asks git for the policy's commit.
@@ -92,6 +93,7 @@ class RunContext:
     open_archive: OpenArchive
     probe_store: Callable[[], ObjectStore]
     open_store: Callable[[], ObjectStore]
+    archive_free_bytes: Callable[[], int | None]
     lease: Callable[[str], AbstractContextManager[object]]
     run_command: RunCommand
     read_policy_commit: Callable[[], str | None]

@@ -142,7 +142,8 @@ def _backup_alarms(context: RunContext, view: ArchiveView | None) -> list[str]:
         break
     dead = context.journal.abandoned(context.database)
     if dead:
-        alarms.append(f"{len(dead)} runs died and are not ended yet: backupctl recover")
+        what = "a run died and is" if len(dead) == 1 else f"{len(dead)} runs died and are"
+        alarms.append(f"{what} not ended yet: backupctl recover")
     return alarms
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -139,6 +141,24 @@ def test_dying_at_every_step_keeps_the_promises(story: Story, tmp_path: Path) ->
             assert number > 10, "hardly any step was counted"
             return
     pytest.fail("the run never passed")
+
+
+def test_a_fault_from_the_environment_kills_a_real_process(tmp_path: Path) -> None:
+    base = prepared(STORIES["full"], tmp_path)
+    world = again(base, tmp_path / "environment")
+    program = (
+        "from pathlib import Path; from tests.runs.world import World; from backupd.runs.backup import run_backup;"
+        " from backupd.model.records import BackupType;"
+        f" run_backup(World(Path({str(world.root)!r})).context(), BackupType.FULL)"
+    )
+    trace = tmp_path / "trace"
+    faults = {"BACKUPD_FAULT": "die:1@provider.taken", "BACKUPD_STEP_TRACE": str(trace)}
+    environment = {**os.environ, **faults, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert trace.read_text().splitlines()[-1].endswith("provider.taken")
+    world.clock.sleep(60)
+    judge(world, {world.writer.content("a")}, "dying while frozen")
 
 
 def prepared(story: Story, tmp_path: Path) -> Path:

@@ -177,6 +177,12 @@ class TestCheck:
         assert wrong["replication"].next_step == "backupctl copy resume orders"
         assert result.exit_status == 8
 
+    def test_an_archive_that_is_nearly_full_is_named(self, two_chains: World) -> None:
+        two_chains.archive_free_bytes = 100
+        result = run_check(two_chains.context())
+        assert [finding.name for finding in result.findings if not finding.ok] == ["space in the archive"]
+        assert result.exit_status == 8
+
 
 class TestCopies:
     def test_suspend_resume_and_seed(self, world: World) -> None:

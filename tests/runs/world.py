@@ -36,6 +36,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     policy: dict[str, object] = field(default_factory=lambda: dict(POLICY))
     commands: list[list[str]] = field(default_factory=list)
+    archive_free_bytes: int | None = 1 << 40
     provider: FakeProvider = field(default_factory=FakeProvider)
 
     def __post_init__(self) -> None:
@@ -67,6 +68,7 @@ class World:
             open_archive=self._opener(self.clock),
             probe_store=lambda: LocalStore.prepare(self.backups),
             open_store=lambda: LocalStore(self.backups),
+            archive_free_bytes=lambda: self.archive_free_bytes,
             lease=lambda run: RunLease(state_dir / "run.lock", run=run, now=self.clock.now),
             run_command=self._run_command,
             read_policy_commit=lambda: "c" * 40,
