@@ -27,7 +27,7 @@ lint: $(TEST_STAMP) ## ruff, formatting, mypy --strict
 	$(BIN)/mypy
 
 bench: $(RUN_STAMP) ## speed as ratios against zstd and b3sum, in one run
-	$(BIN)/python contrib/bench/bench.py
+	$(BIN)/python contrib/bench/archive_speed.py
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
