@@ -58,6 +58,9 @@ class Connection:
                 self._sock.settimeout(1.0)
                 self._sock.sendall(line)
             except OSError:
+                # A line may have gone out in part, so nothing may follow it: ``poll`` sees the end and drops this.
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
                 return False
             finally:
                 with contextlib.suppress(OSError):
