@@ -178,5 +178,16 @@ def _recover_restore(context: RunContext, run: Run, say: Say, *, keep_stage: boo
         context.run_command(context.policy.restore.start_command, context.policy.restore.command_seconds_max)
         say("the policy's start command was run, for a dead restore had run the stop command")
     context.journal.finish(run.id, RunState.ABORTED, "the process of this restore died")
-    end = "it was finished as far as it had come" if activating else "the live files are as they were"
+    end = "what is in place now is whole: the old file or the restored one" if activating else "nothing was replaced"
+    if phase == "activated" and run.facts.get("role") != "directory":
+        adopt_archive(context)
+        end = "the restored file is in place, and a new full is due"
     say(f"the restore {run.id} had died; {end}")
+
+
+def adopt_archive(context: RunContext) -> None:
+    """From now on the pair is the database of this archive, also when its local state had been lost."""
+    archive = context.archive()
+    identity = archive.repository.identity_of(archive.dbid).identity
+    if identity != context.writer.identity():
+        context.writer.adopt_identity(identity)

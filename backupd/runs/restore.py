@@ -16,7 +16,7 @@ from backupd.model.states import RunState
 from backupd.pipeline.fetch import fetch_file
 from backupd.ports import RestoreTarget
 from backupd.runs.context import RunContext
-from backupd.runs.recover import recover_under_lease
+from backupd.runs.recover import adopt_archive, recover_under_lease
 from backupd.runs.restore_plan import RestorePlan, judge_again
 from backupd.steps import step
 
@@ -155,7 +155,8 @@ class _Restoring:
                 raise
             self.target.activate(came_from=self.plan.base)
             self._to("activated")
-            self._adopt()
+            if self.plan.role != "directory":
+                adopt_archive(self.context)
         passive = self._finish(seed_wait_seconds)
         seconds = self.context.clock.monotonic() - began
         return RestoreOutcome(
@@ -263,15 +264,6 @@ class _Restoring:
                 next_step=f"backupctl verify --level data {' '.join(self.plan.backups)}",
                 findings=list(findings),
             )
-
-    def _adopt(self) -> None:
-        """From now on the pair is the database of this archive, also when its local state had been lost."""
-        if self.plan.role == "directory":
-            return
-        archive = self.context.archive()
-        identity = archive.repository.identity_of(archive.dbid).identity
-        if identity != self.context.writer.identity():
-            self.context.writer.adopt_identity(identity)
 
     def _finish(self, seed_wait_seconds: float) -> str:
         self.target.finish()
