@@ -6,6 +6,7 @@ from typing import Any
 
 from backupd.cli import house, output, progress
 from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
+from backupd.errors import BackupdError
 
 EXAMPLES = ("backupctl check orders",)
 
@@ -15,6 +16,7 @@ def check(database: AnyDatabaseArgument = None, as_json: JsonOption = False, con
     from backupd.runs.check import run_check
 
     answers: list[dict[str, Any]] = []
+    troubles: list[BackupdError] = []
     status = 0
     with house.opened(config) as opened:
         for name in house.chosen(opened, database):
@@ -22,11 +24,20 @@ def check(database: AnyDatabaseArgument = None, as_json: JsonOption = False, con
                 result = run_check(house.one(opened, name, report))
             status = max(status, result.exit_status)
             answers.append({"database": name, **result.to_json()})
+            troubles += [_trouble(name, finding) for finding in result.findings if not finding.ok]
             if not as_json:
                 _print(name, result)
     if as_json:
         output.print_json({"ok": status == 0, "databases": answers})
+    if troubles:
+        output.print_error(troubles[0], as_json=False)
     return status
+
+
+def _trouble(name: str, finding: Any) -> BackupdError:
+    return BackupdError(
+        f"{name} is not fit for a backup: {finding.name}", because=finding.because, next_step=finding.next_step
+    )
 
 
 def _print(name: str, result: Any) -> None:

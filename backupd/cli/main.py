@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -188,6 +189,8 @@ def _usage_problem(error: Any) -> UsageProblem:
 def main() -> None:
     """The command ``backupctl``."""
     signals.listen()
+    # What the rooms log is the service's to show; a command says what matters in its answer or its three lines.
+    logging.getLogger().addHandler(logging.NullHandler())
     # Looking for plugins reads the metadata of every installed package: a tenth of the time of status.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(sys.argv[1:]))

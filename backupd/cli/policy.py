@@ -26,16 +26,28 @@ def check(
 ) -> int:
     """Validate policy files and name every problem with its file and line; exit status 3 when there is one."""
     answers = [_look(path) for path in _files(paths or [], config)]
-    good = all(answer["ok"] for answer in answers)
+    bad = [answer for answer in answers if not answer["ok"]]
     if as_json:
-        output.print_json({"ok": good, "files": answers})
-        return 0 if good else ConfigInvalid.exit_status
+        output.print_json({"ok": not bad, "files": answers})
+    else:
+        _print(answers)
+    if not bad:
+        return 0
+    error = ConfigInvalid(
+        f"{len(bad)} of {human.count(len(answers), 'policy file')} cannot be used",
+        because=f"{bad[0]['path']}: {bad[0]['problems'][0]}",
+        next_step=f"edit {bad[0]['path']}, then: backupctl policy check {bad[0]['path']}",
+    )
+    output.print_error(error, as_json=False)
+    return error.exit_status
+
+
+def _print(answers: list[dict[str, Any]]) -> None:
     for answer in answers:
         verdict = output.state("ok") if answer["ok"] else output.Cell("invalid", output.BAD)
         output.print_line((verdict, f"  {answer['path']}", f"  ({answer['database']})" if answer["database"] else ""))
         output.print_sentences([str(problem) for problem in answer["problems"]], indent=4, style=output.BAD)
         output.print_sentences([str(warning) for warning in answer["warnings"]], indent=4, style=output.WARN)
-    return 0 if good else ConfigInvalid.exit_status
 
 
 def _files(paths: list[Path], config: str | None) -> list[Path]:

@@ -53,7 +53,16 @@ def verify(
                 _print(name, level, outcome)
     if as_json:
         output.print_json({"sound": not findings, "level": level.value, "databases": answers})
-    return DamageFound.exit_status if findings else 0
+    if not findings:
+        return 0
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    damage = DamageFound(
+        "the archive is damaged",
+        because=findings[0] + more,
+        next_step="take a new full now: backupctl backup DATABASE --type full; backupctl list shows what is damaged",
+    )
+    output.print_error(damage, as_json=False)
+    return damage.exit_status
 
 
 def _by_database(opened: House, ids: list[str]) -> dict[str, list[str]]:

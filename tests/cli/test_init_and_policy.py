@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,7 +74,8 @@ def test_policy_check_names_the_line_and_the_nearest_name(made: Path, capsys: py
     policy = made / "policies/orders.toml"
     policy.write_text(policy.read_text().replace("keep_days", "kep_days"))
     assert run(["policy", "check", str(policy)]) == 3
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "because", "next"]
     assert "line " in out
     assert "keep_days" in out
     assert run(["policy", "check", str(policy), "--json"]) == 3
@@ -87,3 +90,19 @@ def test_policy_check_without_a_policy_is_not_found(tmp_path: Path, capsys: pyte
 def test_policy_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "schema"]) == 0
     assert "properties" in json.loads(capsys.readouterr().out)
+
+
+def test_a_database_that_is_not_there_is_three_lines_and_nothing_else(tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    copies = ["--copy", f"a={tmp_path / 'app.db'}", "--copy", f"b={tmp_path / 'passive.db'}"]
+    assert run(["init", str(conf), "--database", "shop", *copies, "--archive", f"file://{tmp_path / 'backups'}"]) == 0
+    said = subprocess.run(
+        [sys.executable, "-m", "backupd.cli.main", "backup", "shop", "--config", str(conf / "backupd.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode in {5, 7}, said.stderr
+    assert [line.split(":")[0] for line in said.stderr.splitlines()] == ["error", "because", "next"], said.stderr
+    assert str(tmp_path / "app.db") in said.stderr
+    assert said.stdout == ""

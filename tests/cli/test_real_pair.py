@@ -188,3 +188,21 @@ def test_on_a_terminal_a_restore_asks_and_only_yes_agrees(typed: bytes, because:
     assert because in said.stderr
     assert "will be lost" in said.stdout or "nothing is lost" in said.stdout
     assert house.active.read_bytes() == before
+
+
+def test_damage_is_named_with_status_6(house: House, tmp_path: Path) -> None:
+    """One byte of a segment is flipped; the bytes are put back afterwards, for the other tests' sake."""
+    segment = next(house.directory.glob("backups/db/*/data/*/*"))
+    good = segment.read_bytes()
+    segment.chmod(0o600)
+    try:
+        segment.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+        said = house.ctl("verify", segment.parent.name)
+        assert said.returncode == 6
+        assert "DAMAGED" in said.stdout
+        assert segment.name in three_lines(said.stderr)[1]
+        told = answer(house, "verify", segment.parent.name, status=6)
+        assert told["sound"] is False
+    finally:
+        segment.write_bytes(good)
+    assert house.ctl("verify", segment.parent.name).returncode == 0
