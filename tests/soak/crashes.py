@@ -157,8 +157,7 @@ class Storm:
     def judge_promise(self) -> None:
         """No log is gone from the active that no complete backup holds (design.md, promise 1)."""
         logs = self.made.logs("a")
-        listed = self.made.ctl_json("list", "orders")
-        backups = listed["backups"] if isinstance(listed, dict) else listed
+        backups = self.made.backups()
         self.faults += [f"listed: {one}" for one in backups if one["state"] not in ("complete", "pending")]
         ends: dict[str, int] = {}
         for one in backups:

@@ -102,6 +102,11 @@ class Installation:
             raise RuntimeError(f"backupctl {' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
         return json.loads(done.stdout)
 
+    def backups(self) -> list[dict[str, Any]]:
+        """What is listed, oldest first."""
+        found: list[dict[str, Any]] = self.ctl_json("list", "orders")["backups"]
+        return found
+
     # --- the service --------------------------------------------------------------
 
     def start_service(self) -> None:
