@@ -52,18 +52,10 @@ def init(
     where = {"database": database, "engine": engine, "copies": copies, "active": first_active, "archive": archive}
     config = directory / "backupd.toml"
     if dry_run:
-        texts = {
-            str(config): render_service_config(),
-            str(directory / "policies" / f"{database}.toml"): render_policy(
-                database=database, engine=engine, copies=copies, active=first_active, archive=archive
-            ),
-        }
-        if as_json:
-            output.print_json({"dry_run": True, "would_write": texts})
-        else:
-            for name, text in texts.items():
-                output.print_line(output.Cell(f"would write {name}", output.STRONG))
-                output.print_line(text)
+        policy = render_policy(database=database, engine=engine, copies=copies, active=first_active, archive=archive)
+        _tell_dry(
+            {str(config): render_service_config(), str(directory / "policies" / f"{database}.toml"): policy}, as_json
+        )
         return 0
     written = write_first_files(
         directory, database=database, engine=engine, copies=copies, active=first_active, archive=archive
@@ -71,6 +63,20 @@ def init(
     if as_json:
         output.print_json({"written": [str(path) for path in written], "config": str(config), **where})
         return 0
+    _tell(database, config, written)
+    return 0
+
+
+def _tell_dry(texts: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        output.print_json({"dry_run": True, "would_write": texts})
+        return
+    for name, text in texts.items():
+        output.print_line(output.Cell(f"would write {name}", output.STRONG))
+        output.print_line(text)
+
+
+def _tell(database: str, config: Path, written: list[Path]) -> None:
     for path in written:
         output.print_line(("wrote ", output.Cell(str(path), output.STRONG)))
     output.print_line()
@@ -79,7 +85,6 @@ def init(
     output.print_line("  backupd &                            # replication runs while this runs")
     output.print_line("  backupctl check                      # tries all that a backup needs")
     output.print_line(f"  backupctl backup {database} --type full")
-    return 0
 
 
 def _copies(words: list[str]) -> dict[str, str]:
