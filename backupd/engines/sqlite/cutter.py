@@ -16,11 +16,21 @@ from backupd.errors import NotHealthy
 
 CHUNK_BYTES = 4 << 20
 NO_DIGEST = bytes(32)
-_READ_TRIES = 3
+READ_TRIES = 3
 
 
 class LogGapError(Exception):
     """Frames may have been lost to us; only a comparison of every page can tell (never reaches a person)."""
+
+
+def damaged_frame(source: ActiveFile, frame: int) -> NotHealthy:
+    """A committed frame that cannot be read as it was written."""
+    return NotHealthy(
+        f"cannot ship the log of {source.path}",
+        because=f"frame {frame} of its -wal does not match its checksum (read {READ_TRIES} times)",
+        next_step=f"sqlite3 {source.path} 'PRAGMA integrity_check', and check the disk; "
+        "the archive holds all up to the frame before",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,7 @@ class Cutter:
             changes = Changes(cursor.page_bytes)
             sums, pages_after = self._copy_frames(writer, changes, cursor, target)
             if target == index.max_frame and sums != index.frame_sums:
-                raise self._damaged(target)
+                raise damaged_frame(self.source, target)
             self.source.sync_wal()
             after = self.source.index()
             if (after.salt1, after.salt2) != cursor.salts:
@@ -167,7 +177,7 @@ class Cutter:
             commit = int(wal.frame_headers(data, cursor.page_bytes)["commit"][-1])
             frame += count
         if commit == 0:
-            raise self._damaged(target)
+            raise damaged_frame(self.source, target)
         return sums, commit
 
     def _read_verified(
@@ -175,21 +185,13 @@ class Cutter:
     ) -> tuple[bytes, tuple[int, int]]:
         wanted = count * wal.frame_bytes(cursor.page_bytes)
         good = 0
-        for _ in range(_READ_TRIES):
+        for _ in range(READ_TRIES):
             data = self.source.read_wal(wal.frame_offset(frame + 1, cursor.page_bytes), wanted)
             if len(data) == wanted and wal.salts_count(data, cursor.page_bytes, *cursor.salts) == count:
                 good, sums = wal.verify_frames(data, cursor.page_bytes, sums_in, cursor.big_endian)
                 if good == count:
                     return data, sums
-        raise self._damaged(frame + good + 1)
-
-    def _damaged(self, frame: int) -> NotHealthy:
-        return NotHealthy(
-            f"cannot ship the log of {self.source.path}",
-            because=f"frame {frame} of its -wal does not match its checksum (read {_READ_TRIES} times)",
-            next_step=f"sqlite3 {self.source.path} 'PRAGMA integrity_check', and check the disk; "
-            "the archive holds all up to the frame before",
-        )
+        raise damaged_frame(self.source, frame + good + 1)
 
     def _finish(
         self,

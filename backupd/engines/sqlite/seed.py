@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backupd.engines.sqlite import wal
-from backupd.engines.sqlite.cutter import CHUNK_BYTES, Cutter, LogGapError
+from backupd.engines.sqlite.cutter import CHUNK_BYTES, READ_TRIES, Cutter, damaged_frame
 from backupd.engines.sqlite.logfile import ClosedFile, LogHeader, LogKindCode, delta_frames
 from backupd.engines.sqlite.marks import Stand
 from backupd.engines.sqlite.pagemap import Changes, PageMap
@@ -44,7 +44,7 @@ def read_wal_state(source: ActiveFile, stand: Stand) -> WalState:
     """Read and verify the whole log up to the stand.
 
     Raises:
-        LogGapError: its frames are not whole; the caller takes a new stand.
+        NotHealthy: a frame is damaged on disk (the mark is held, so nobody can have changed it).
     """
     index = stand.index
     nothing = np.empty(0, dtype=np.int64)
@@ -55,15 +55,19 @@ def read_wal_state(source: ActiveFile, stand: Stand) -> WalState:
         return WalState(index.frame_sums, index.big_endian_sums, Overlay(nothing, nothing))
     header = wal.parse_header(source.read_wal(0, wal.WAL_HEADER_BYTES))
     if header is None or (header.salt1, header.salt2) != (index.salt1, index.salt2):
-        raise LogGapError("the header of the log does not belong to the wal-index")
+        raise damaged_frame(source, 1)
     numbers, sums, frame = [], header.sums, 0
     frame_bytes = wal.frame_bytes(index.page_bytes)
     while frame < index.max_frame:
         count = min(max(1, CHUNK_BYTES // frame_bytes), index.max_frame - frame)
-        data = source.read_wal(wal.frame_offset(frame + 1, index.page_bytes), count * frame_bytes)
-        good, sums = wal.verify_frames(data, index.page_bytes, sums, header.big_endian)
-        if good != count:
-            raise LogGapError(f"frame {frame + good + 1} of the log does not match its checksum")
+        for _ in range(READ_TRIES):
+            data = source.read_wal(wal.frame_offset(frame + 1, index.page_bytes), count * frame_bytes)
+            good, sums_out = wal.verify_frames(data, index.page_bytes, sums, header.big_endian)
+            if good == count:
+                break
+        else:
+            raise damaged_frame(source, frame + good + 1)
+        sums = sums_out
         numbers.append(wal.frame_headers(data, index.page_bytes)["page"].astype(np.int64))
         frame += count
     every = np.concatenate(numbers)
