@@ -86,8 +86,8 @@ class Installation:
         return {**os.environ, "BACKUPD_CONFIG": str(self.config), "PYTHONPATH": str(ROOT)}
 
     def ctl_command(self, *words: str) -> list[str]:
-        """The argv of ``backupctl``."""
-        return [sys.executable, "-m", "backupd.cli.main", *words]
+        """The argv of ``backupctl``; it names the config, so that its processes are known by their command line."""
+        return [sys.executable, "-m", "backupd.cli.main", "--config", str(self.config), *words]
 
     def ctl(self, *words: str, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run ``backupctl`` to its end."""

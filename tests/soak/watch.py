@@ -21,7 +21,7 @@ from pathlib import Path
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2) on 64-bit Linux
 WRITE_LOCK, CHECKPOINT_LOCK, READ_LOCKS = 120, 121, range(124, 128)  # bytes of -shm (sqlite walformat)
-OURS = b"backupd."
+OURS = b"\0-m\0backupd."
 
 
 @dataclass
@@ -59,12 +59,14 @@ def command_of(pid: int) -> bytes:
         return b""
 
 
-def processes_naming(word: bytes) -> list[int]:
-    """All processes with ``word`` in their command line, without the caller."""
+def processes_of(word: bytes) -> list[int]:
+    """All processes of backupd with ``word`` in their command line."""
     found = []
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid() and word in command_of(int(name)):
-            found.append(int(name))
+        if name.isdigit():
+            command = command_of(int(name))
+            if word in command and OURS in command and not command.startswith(b"strace"):
+                found.append(int(name))
     return found
 
 
@@ -155,7 +157,7 @@ class Watching:
         with contextlib.suppress(FileNotFoundError):
             self.seen.wal_bytes_max = max(self.seen.wal_bytes_max, self._wal.stat().st_size)
         if self._word:
-            self.seen.memory_max = max(self.seen.memory_max, memory_of(processes_naming(self._word)))
+            self.seen.memory_max = max(self.seen.memory_max, memory_of(processes_of(self._word)))
         try:
             same = self._shm >= 0 and self._shm_path.stat().st_ino == os.fstat(self._shm).st_ino
         except FileNotFoundError:
