@@ -16,6 +16,7 @@ from backupd.model.states import RunState
 from backupd.pipeline.fetch import fetch_file
 from backupd.ports import RestoreTarget
 from backupd.runs.context import RunContext
+from backupd.runs.needed import needed_objects
 from backupd.runs.recover import adopt_archive, recover_under_lease
 from backupd.runs.restore_plan import RestorePlan, judge_again
 from backupd.steps import step
@@ -144,8 +145,9 @@ class _Restoring:
             self._to("begun")
             try:
                 self.target.begin(self.run.id, force=force)
-                self._fetch_pages()
-                self._replay()
+                with needed_objects(self.plan.base):
+                    self._fetch_pages()
+                    self._replay()
                 self._check()
                 self._to("activating")
             except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
 from backupd.runs import restore_words
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
+from backupd.runs.needed import needed_objects
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
@@ -140,14 +142,15 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         Refused: the target is a passive.
         NotFound: no backup leads to the wished state; ``because`` names what can be restored.
         ArchiveUnreachable: the archive cannot be read.
-        DamageFound: a page map that the plan needs is damaged.
+        DamageFound: a page map that the plan needs is damaged or missing.
     """
     place = context.writer.restore_target(target)
     facts = place.facts()
     archive = context.archive()
     listing = archive.list()
     route = _route(context, wish, archive, listing)
-    fetches = _fetches(archive, route.full, place)
+    with needed_objects(route.full.record.id):
+        fetches = _fetches(archive, route.full, place)
     total = sum(file.size_bytes for file in route.full.record.files)
     needed = total + _largest_log(route) + _SPARE_BYTES - _staged_bytes(place, route)
     return RestorePlan(
@@ -192,10 +195,10 @@ def _route(context: RunContext, wish: RestoreWish, archive: DatabaseArchive, lis
 def _damaged(context: RunContext, wish: RestoreWish, listing: Listing) -> DamageFound:
     finding = listing.findings[0]
     damaged = {one.backup_id for one in listing.findings}
-    sound = [backup.record.id for backup in listing.backups if backup.record.id not in damaged]
-    next_step = f"backupctl verify --level data {context.database}"
-    if sound:
-        next_step = f"name an undamaged one: backupctl restore {context.database} --backup {sound[-1]}"
+    other = _newest_restorable(listing, damaged)
+    next_step = "backupctl verify --level data"
+    if other is not None:
+        next_step = f"name an undamaged one: backupctl restore {context.database} --backup {other}"
     return DamageFound(
         f"{context.database} cannot be restored to {wish}: a backup's record is damaged",
         because=finding.sentence(),
@@ -203,6 +206,17 @@ def _damaged(context: RunContext, wish: RestoreWish, listing: Listing) -> Damage
         object=finding.object_name,
         findings=[one.sentence() for one in listing.findings],
     )
+
+
+def _newest_restorable(listing: Listing, damaged: set[str]) -> str | None:
+    """A record that is whole is not enough: what it builds on may be what is damaged."""
+    unfit = dict.fromkeys(damaged, "its record is damaged")
+    for backup in reversed(listing.backups):
+        with suppress(NotFound):
+            if backup.record.id not in damaged:
+                find_restore_path(RestoreWish.of_backup(backup.record.id), listing.backups, unfit=unfit)
+                return backup.record.id
+    return None
 
 
 def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
