@@ -7,23 +7,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.archive import logs, names, removal, sweep
+from backupd.archive import names, removal, sweep
 from backupd.archive.envelope import malformed
 from backupd.archive.findings import Finding, finding_of
 from backupd.archive.holder import this_process
 from backupd.archive.intent import Intent
 from backupd.archive.listing import Listing, chain_findings
 from backupd.archive.objects import Sealed, read_whole, twice
-from backupd.archive.open_backup import OpenBackup
 from backupd.archive.record import AbortRecord, decode_record
 from backupd.archive.verdict import Verdict, verdict_from_json
 from backupd.digests import sha256_hex
 from backupd.errors import Busy, DamageFound, NotFound, ObjectMissing, Refused
 from backupd.model.records import ArchivedBackup, BackupType, StoredFile, StoredLog
-from backupd.pipeline.fetch import load_map
 from backupd.steps import step
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # listing must not wait for what only storing and fetching need
+    from backupd.archive.open_backup import OpenBackup
     from backupd.archive.repository import Repository
     from backupd.pages import Hashes
 
@@ -106,10 +105,14 @@ class DatabaseArchive:
 
     def fetch_log(self, stored: StoredLog, to: Path) -> None:
         """Write a log file ``to`` (0600), whole and checked, or leave nothing. Raises DamageFound, ObjectMissing."""
-        logs.fetch_log(self.store, stored, to)
+        from backupd.archive.logs import fetch_log
+
+        fetch_log(self.store, stored, to)
 
     def load_map(self, stored: StoredFile) -> Hashes:
         """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing."""
+        from backupd.pipeline.fetch import load_map
+
         return twice(self.store, stored.map.name, lambda: load_map(self.store, stored))
 
     # --- a new backup ---
@@ -124,6 +127,8 @@ class DatabaseArchive:
             Refused: the parent is being deleted; take a full.
             ObjectExists: the label is taken.
         """
+        from backupd.archive.open_backup import OpenBackup
+
         label = label or self._free_label(backup_type)
         intent = Intent(
             label=label,

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from backupd.archive import names
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
-from backupd.archive.logs import read_head
 from backupd.archive.objects import delete_all
 from backupd.archive.open_backup import fence, remove_parts
 from backupd.errors import BackupdError, Busy, DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
@@ -186,6 +185,8 @@ def _named_logs(records: list[BackupRecord]) -> set[str]:
 
 def log_of(archive: DatabaseArchive, name: str) -> tuple[LogFile, str] | None:
     """The log file of an object and the label that stored it; None when it cannot be read (verify says so)."""
+    from backupd.archive.logs import read_head  # pulls the pipeline in, which listing must not wait for
+
     try:
         return read_head(archive.store, name)
     except (DamageFound, ObjectMissing):
