@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from backupd.archive.open_backup import OpenBackup
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.position import Position
-from backupd.model.records import StoredFile, StoredLog
+from backupd.model.records import LogKind, StoredFile, StoredLog
 from backupd.model.states import RunEvent
 from backupd.pipeline.store import StoreResult, store_file
 from backupd.ports import ClosedLog, PageSource
@@ -114,6 +114,12 @@ def checked_logs(walk: Walk, after: Position, until: Position) -> Sequence[Close
             raise NotHealthy(
                 f"the log of {context.database} has a gap on the passive",
                 because=f"log file {one.log.number} begins at {one.log.start}, the one before it ends at {place}",
+                next_step=f"backupctl backup {context.database} --type full",
+            )
+        if one.log.kind is LogKind.SEED:
+            raise NotHealthy(
+                f"the log of {context.database} cannot be replayed across a seed",
+                because=f"log file {one.log.number} says that the passive was made anew from pages that no log holds",
                 next_step=f"backupctl backup {context.database} --type full",
             )
         place = one.log.end

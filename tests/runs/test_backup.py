@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from backupd.archive import names
 from backupd.decide.restore_path import RestoreWish
 from backupd.errors import ArchiveUnreachable, BackupdError, Busy, DamageFound, FreezeBroken, NotHealthy, Refused
-from backupd.model.records import BackupType
+from backupd.model.position import Position
+from backupd.model.records import BackupType, LogKind
 from backupd.model.states import RunState
+from backupd.ports import ClosedLog
 from backupd.runs.backup import BackupOutcome, run_backup
 from backupd.runs.listing import failed_runs, list_backups, show_backup
 from backupd.runs.recover import run_recover
@@ -68,6 +71,21 @@ def test_an_incremental_without_a_full_becomes_one_and_says_so(world: World) -> 
     assert any("raised" in note for note in outcome.notes)
     assert outcome.record is not None
     assert any("raised" in note for note in outcome.record.notes)
+
+
+def test_an_increment_is_not_made_of_log_that_jumps_over_a_seed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    backup(world)
+    world.writer.commit("one")
+    honest = world.writer.closed_logs
+
+    def with_a_seed(after: Position, until: Position) -> list[ClosedLog]:
+        return [ClosedLog(replace(one.log, kind=LogKind.SEED), one.path) for one in honest(after, until)]
+
+    monkeypatch.setattr(world.writer, "closed_logs", with_a_seed)
+    with pytest.raises(NotHealthy, match="across a seed"):
+        backup(world, BackupType.INCREMENTAL)
+    assert listed(world) == ["full"]
+    assert backup(world).state is RunState.COMPLETE
 
 
 def test_an_incremental_with_nothing_new_is_a_small_backup(world: World) -> None:

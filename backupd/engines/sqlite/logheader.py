@@ -212,12 +212,20 @@ def _when(unix_us: int) -> datetime | None:
     return datetime.fromtimestamp(unix_us / 1e6, UTC) if unix_us else None
 
 
+def _kind(header: LogHeader) -> LogKind:
+    """What the file means to a restore: a seed in the middle of a history that changed no page is only a record."""
+    before, after = (header.checksum_before, header.pages_before), (header.checksum_after, header.pages_after)
+    if header.kind is LogKindCode.SEED and header.pages_before and before == after:
+        return LogKind.CONTROL
+    return _KINDS[header.kind]
+
+
 def to_log_file(header: LogHeader, digest: bytes, size_bytes: int) -> LogFile:
     """The file as the model knows it."""
     return LogFile(
         history=header.history,
         number=header.number,
-        kind=_KINDS[header.kind],
+        kind=_kind(header),
         start=header.start,
         end=header.end,
         size_bytes=size_bytes,

@@ -14,7 +14,7 @@ import pytest
 from backupd.bootstrap import SystemClock
 from backupd.engines.sqlite.writer import SqliteWriter
 from backupd.model.pair import CopyState
-from backupd.model.records import BackupType, Progress, Stamp
+from backupd.model.records import BackupType, LogKind, Progress, Stamp
 
 
 def quiet(_progress: Progress) -> None:
@@ -72,6 +72,8 @@ def test_an_increment_after_a_seed_finds_no_gap(writer: SqliteWriter, lost: str)
         assert closed[0].log.start == base
         assert closed[-1].log.end == after
         assert any(one.log.end == before for one in closed)
+        # A seed that changed nothing may not stop a restore: an increment of these files must lead to its own end.
+        assert all(one.log.kind is not LogKind.SEED for one in closed)
         seen = writer.stamps().full
         assert seen is not None
         assert seen.backup_id == "the full"
