@@ -91,7 +91,7 @@ def seed_again(capture: Capture, because: str) -> None:
     source, marks = capture.hands.source, capture.hands.marks
     LOG.info("seed database=%s because=%r", capture.config.database, because)
     capture.ship()
-    begin.lock_patiently(source, lambda: None)
+    begin.lock_patiently(source, lambda: capture.pump(0.05))
     try:
         capture.ship()
         stand = marks.stand()

@@ -1,21 +1,12 @@
-"""The active's process: captures every commit from an unmodified application's ``-wal``.
-
-Run as ``python -m backupd.engines.sqlite.capture CONFIG.json`` by the
-supervisor, with a pipe on stdin: when that closes, the parent is dead and so is
-this process.  It opens the database once and leaves by ``os._exit`` (see source).
-"""
+"""Capture: takes every commit from an unmodified application's ``-wal``, and never lets go of one too early."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import signal
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from backupd.engines.sqlite import wal
@@ -23,11 +14,10 @@ from backupd.engines.sqlite.acks import Acks
 from backupd.engines.sqlite.beginning import begin_capture, seed_again
 from backupd.engines.sqlite.capture_config import CaptureConfig
 from backupd.engines.sqlite.capture_requests import Requests
-from backupd.engines.sqlite.capture_state import facts_of, leave_failure
+from backupd.engines.sqlite.capture_state import facts_of, leave_failure, now_us
 from backupd.engines.sqlite.control import Connection, ControlServer
 from backupd.engines.sqlite.cutter import Cutter, LogGapError
 from backupd.engines.sqlite.layout import write_json
-from backupd.engines.sqlite.locks import take_lock
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import ClosedFile
 from backupd.engines.sqlite.marks import ReadMarks
@@ -35,11 +25,12 @@ from backupd.engines.sqlite.seal import Sealed, Sealer
 from backupd.engines.sqlite.source import ActiveFile, FileLostError
 from backupd.engines.sqlite.walindex import WalIndex
 from backupd.errors import BackupdError, NotHealthy
-from backupd.steps import set_process_role
 
 LOG = logging.getLogger("capture")
 SEAL_RETRY_SECONDS = 1.0
+GIVE_WAY_SECONDS = 0.2  # so long may an application's checkpoint, and all writers behind it, wait for the passive
 HOLD_ON_SECONDS = 0.5
+LONG_DRAIN_TIMES = 8
 MAP_SAVE_BYTES = 256 << 20
 
 
@@ -74,6 +65,7 @@ class Capture:
         self._seal_tried = self._sealed_at = 0.0
         self._names_checked = self._state_written = 0.0
         self._unsaved_map_bytes = 0
+        self._blocked_since = 0.0
         self.now_us = now_us
         self.requests = Requests(self)
         self.server = ControlServer(config.directory / "capture.sock", self.requests.handlers())
@@ -167,12 +159,12 @@ class Capture:
         self.hands.cutter.see(index)
         if self._due_to_cut() or self._somebody_waits():
             self.ship()
-        acknowledged = self.acks.safe(self.hands.cutter.cursor, now)
+        acknowledged = self._let_go_through(now)
         self.hands.marks.advance(index, acknowledged)
         if self.hands.marks.step_aside(acknowledged):
             self._fully_sealed(Sealed(*acknowledged, full=True))
         if self._due_to_seal(index, now):
-            self.seal(self.options.drain_seconds)
+            self.seal(self._drain_seconds(index))
         if now - self._state_written > 5.0:
             self.write_state()
 
@@ -216,6 +208,12 @@ class Capture:
         if closed.header.number == 1:
             self.write_state(durable=True)  # the name of the history must survive: everything hangs on it
 
+    def _drain_seconds(self, index: WalIndex) -> float:
+        """How long a seal may wait for readers to leave the log; writers wait too, so longer only when it is long."""
+        wal_bytes = index.max_frame * wal.frame_bytes(index.page_bytes)
+        far = wal_bytes > LONG_DRAIN_TIMES * self.options.seal_wal_bytes
+        return self.options.long_drain_seconds if far else self.options.drain_seconds
+
     def _due_to_seal(self, index: WalIndex, now: float) -> bool:
         if now - self._seal_tried < SEAL_RETRY_SECONDS or index.max_frame == 0:
             return False
@@ -244,6 +242,21 @@ class Capture:
     def _somebody_waits(self) -> bool:
         """Whether an application's checkpoint holds up its writers until our mark is past the newest frame."""
         return self.hands.cutter.unshipped_frames > 0 and self.hands.source.blocking_checkpoint()
+
+    def _let_go_through(self, now: float) -> tuple[tuple[int, int], int]:
+        """Up to which frame the marks may move on.
+
+        That is what the passive has acknowledged; but no application waits long for a
+        passive that does not answer: then what is closed and durable here is enough.
+        """
+        cursor = self.hands.cutter.cursor
+        if not self.hands.source.blocking_checkpoint():
+            self._blocked_since = 0.0
+        elif not self._blocked_since:
+            self._blocked_since = now
+        elif now - self._blocked_since > GIVE_WAY_SECONDS:
+            return (cursor.salts, cursor.frame)
+        return self.acks.safe(cursor, now)
 
     # --- small hands --------------------------------------------------------
 
@@ -287,36 +300,3 @@ class Capture:
         self.save_map()
         self.state = "stopped"
         self.write_state()
-
-
-def now_us() -> int:
-    """Unix time in microseconds."""
-    return time.time_ns() // 1000
-
-
-def main() -> None:
-    """Entry point; leaves by ``os._exit`` so that SQLite never runs its last-close checkpoint."""
-    set_process_role("capture")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    config = CaptureConfig.read(Path(sys.argv[1]))
-    config.directory.mkdir(parents=True, exist_ok=True)
-    take_lock(config.directory / "capture.lock")
-    capture = Capture(config)
-    signal.signal(signal.SIGTERM, lambda *_: capture.stop())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    status = 0
-    try:
-        capture.run()
-    except BackupdError as error:
-        LOG.error("stopped: %s", error)
-        leave_failure(capture.state_path, error)
-        status = error.exit_status
-    except BaseException:
-        LOG.exception("stopped by a bug")
-        status = 1
-    sys.stderr.flush()
-    os._exit(status)
-
-
-if __name__ == "__main__":
-    main()

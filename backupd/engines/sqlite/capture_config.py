@@ -17,6 +17,7 @@ class CaptureOptions:
     seal_seconds: float = 60.0
     poll_seconds: float = 0.02
     drain_seconds: float = 0.05
+    long_drain_seconds: float = 0.3
     wal_bytes_warn: int = 256 << 20
     wal_bytes_max: int = 2 << 30
     exposed_after_seconds: float = 10.0

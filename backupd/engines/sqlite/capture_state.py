@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from backupd.engines.sqlite.capture import Capture
 
 
+def now_us() -> int:
+    """Unix time in microseconds."""
+    return time.time_ns() // 1000
+
+
 def facts_of(capture: Capture) -> dict[str, Any]:
     """State, position and cost; the position only when the capture stands at the log."""
     facts: dict[str, Any] = {

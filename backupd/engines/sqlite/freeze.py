@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from backupd.engines.sqlite.control import ControlClient, Message
@@ -21,6 +22,7 @@ class FrozenFacts:
     """
 
     position: Position
+    last_commit_at: datetime | None
     pages: int
     page_bytes: int
     checksum: int
@@ -42,6 +44,7 @@ class SqliteFreeze:
             self._client.close()
             raise
         self.position = self.facts.position
+        self.last_commit_at = self.facts.last_commit_at
 
     def thaw(self) -> FreezeEnd:
         """See ``ports.Freeze``; a connection that is gone means that replay went on by itself."""
@@ -57,8 +60,10 @@ class SqliteFreeze:
 
 
 def _read(answer: Message) -> FrozenFacts:
+    last_us = int(answer["last_commit_us"])
     return FrozenFacts(
         position=Position.parse(str(answer["position"])),
+        last_commit_at=datetime.fromtimestamp(last_us / 1e6, UTC) if last_us else None,
         pages=int(answer["pages"]),
         page_bytes=int(answer["page_bytes"]),
         checksum=int(str(answer["checksum"]), 16) if isinstance(answer["checksum"], str) else int(answer["checksum"]),

@@ -247,6 +247,7 @@ class ReplayLoop:
             "history": marker.history,
             "offset": marker.offset,
             "number": marker.number,
+            "last_commit_us": marker.last_commit_us,
             "pages": marker.pages,
             "page_bytes": marker.page_bytes,
             "checksum": f"{marker.checksum:016x}",

@@ -63,7 +63,7 @@ class Sealer:
         Raises:
             LogGapError: somebody has written all the same.
         """
-        self._catch_up(1.0)
+        self._catch_up(ACK_SECONDS)
         self._source.checkpoint_passive()  # most of the back-fill, without the lock
         if not self._source.lock_write():
             self.stats.abandoned += 1

@@ -32,6 +32,7 @@ LOG = logging.getLogger("replication")
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
 STOP_SECONDS = 20.0
+ROOM = "backupd.engines.sqlite"
 
 
 @dataclass(slots=True)
@@ -111,7 +112,9 @@ class Supervisor:
             copy.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._children = {
             "replay": Child("replay", "backupd.engines.sqlite.replayer", self._replay_config(active, passive)),
-            "capture": Child("capture", "backupd.engines.sqlite.capture", self._capture_config(active, passive)),
+            "capture": Child(
+                "capture", "backupd.engines.sqlite.capture_process", self._capture_config(active, passive)
+            ),
         }
 
     def _capture_config(self, active: CopyLayout, passive: CopyLayout) -> Path:

@@ -83,7 +83,7 @@ OPENS = {
 def modules_of_capture() -> dict[str, Path]:
     """The modules of ours that the capture process has loaded, by file name."""
     code = (
-        "import sys, backupd.engines.sqlite.capture\n"
+        "import sys, backupd.engines.sqlite.capture_process\n"
         "for one in list(sys.modules.values()):\n"
         "    if one.__name__.startswith('backupd'): sys.stdout.write(one.__file__ + chr(10))\n"
     )

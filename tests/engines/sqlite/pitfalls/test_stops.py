@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from backupd.engines.sqlite.control import ControlClient
+from backupd.engines.sqlite.control_client import ControlClient
 from backupd.engines.sqlite.layout import read_json
 from tests.engines.sqlite.pitfalls.world import ROOT, OrderFailed, World
 
@@ -54,7 +54,7 @@ def test_pitfall_25_the_agent_is_the_last_to_close(world: World) -> None:
     options["options"]["log_file_seconds_max"] = 3600.0  # only the end ships the tail
     world.config.write_text(json.dumps(options))
     app = world.writing_app()
-    command = [sys.executable, "-m", "backupd.engines.sqlite.capture", str(world.config)]
+    command = [sys.executable, "-m", "backupd.engines.sqlite.capture_process", str(world.config)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as agent:
         until(lambda: (read_json(world.state / "capture.json") or {}).get("state") == "healthy")
         app.write("the tail")
