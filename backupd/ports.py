@@ -195,9 +195,13 @@ class FreezeEnd:
 
 
 class Freeze(Protocol):
-    """A pause of replay that ends by itself when this process dies or the limit passes."""
+    """A pause of replay that ends by itself when this process dies or the limit passes.
+
+    ``last_commit_at`` is when the newest commit of the frozen state was seen; None when not known.
+    """
 
     position: Position
+    last_commit_at: datetime | None
     directory: Path
     names: Sequence[str]
 

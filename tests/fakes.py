@@ -86,6 +86,9 @@ class FakeFreeze:
         self.position = writer.position("b")
         self.directory = writer.db("b").parent
         self.names: Sequence[str] = [writer.db("b").name]
+        self.last_commit_at = max(
+            (log.last_commit_at for log, _ in writer.logs("b") if log.last_commit_at), default=None
+        )
         self._writer = writer
         self._end: FreezeEnd | None = None
         self._descriptor = os.open(writer.root / "freeze.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -119,8 +119,9 @@ class BackupRecord:
     ``log_start == log_end``; an increment holds the log after ``log_start`` up to
     ``log_end``.  ``parent`` is the id of the backup that it builds on, and
     ``parent_sha256`` the SHA-256 of that backup's record object.
-    ``covers_until`` is the moment at which no newer commit existed: any point in
-    time up to it can be restored.
+    ``covers_until`` is the moment at which no newer commit existed, and after which
+    none that is in it was seen: any point in time up to it can be restored, and a
+    full is a base for the points from it on.
     """
 
     id: str

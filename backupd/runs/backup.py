@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import backupd
 from backupd.archive.open_backup import OpenBackup
@@ -16,7 +17,7 @@ from backupd.model.states import RunEvent, RunState
 from backupd.ports import Prepared
 from backupd.runs.archive_view import remember_archive
 from backupd.runs.backup_plan import BackupPlan, plan_backup
-from backupd.runs.content import Content, checked_logs, store_logs, store_pages
+from backupd.runs.content import Content, checked_logs, lend_logs, store_logs, store_pages
 from backupd.runs.context import RunContext
 from backupd.runs.listing import backup_json
 from backupd.runs.recover import recover_under_lease
@@ -111,7 +112,7 @@ def _carry_out(walk: Walk, plan: BackupPlan) -> ArchivedBackup:
     prepared = context.writer.prepare(
         checkpoint=policy.prepare.checkpoint, timeout_seconds=policy.prepare.timeout_seconds, report=context.report
     )
-    _hold(walk, plan.log_start or plan.last_stamp_end or prepared.position)
+    _hold(walk, plan.log_from or plan.last_stamp_end or prepared.position)
     walk.move(RunEvent.PREPARE, type=plan.type.value, position=str(prepared.position))
     draft = BackupRecord(
         id=walk.label,
@@ -175,6 +176,7 @@ def _pages(walk: Walk, plan: BackupPlan, backup: OpenBackup, draft: BackupRecord
         draft,
         log_start=captured.position,
         log_end=captured.position,
+        covers_until=_covers(draft.covers_until, captured.last_commit_at),
         provider=captured.provider,
         frozen_seconds=captured.frozen_seconds,
     )
@@ -202,11 +204,24 @@ def _log_only(
     walk: Walk, plan: BackupPlan, backup: OpenBackup, draft: BackupRecord, prepared: Prepared
 ) -> tuple[BackupRecord, Content]:
     start = plan.log_start or prepared.position
-    closed = checked_logs(walk, start, prepared.position)
-    walk.move(RunEvent.CHECK, checked_logs=len(closed))
-    content = store_logs(walk.context, backup, closed, Content())
-    end = closed[-1].log.end if closed else start
-    return replace(draft, log_start=start, log_end=end), content
+    log_from = plan.log_from or start
+    closed = checked_logs(walk, log_from, prepared.position)
+    content = lend_logs(walk.context, backup, plan.archived_logs, closed)
+    walk.move(RunEvent.CHECK, checked_logs=len(closed), lent_logs=len(content.logs))
+    content = store_logs(walk.context, backup, closed, content)
+    last = content.logs[-1].log if content.logs else None
+    end = last.end if last else start
+    covers = _covers(draft.covers_until, last.last_commit_at if last else None)
+    return replace(draft, log_start=start, log_end=end, covers_until=covers), content
+
+
+def _covers(prepared: datetime, last_commit_at: datetime | None) -> datetime:
+    """Up to when the backup holds every commit, and after which it holds none.
+
+    Commits that came between the log's closing and the freeze are in a snapshot
+    too: a restore to a moment before them must not begin with it.
+    """
+    return prepared if last_commit_at is None else max(prepared, last_commit_at)
 
 
 def _proven(walk: Walk, backup: OpenBackup, draft: BackupRecord, content: Content) -> ArchivedBackup:

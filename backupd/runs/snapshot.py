@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from backupd.errors import FreezeBroken
@@ -16,10 +17,11 @@ from backupd.runs.walk import Walk
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A snapshot that stands exactly at ``position``, and what it cost the passive."""
+    """A snapshot that stands exactly at ``position``, with commits up to ``last_commit_at``, and what it cost."""
 
     snapshot: Snapshot
     position: Position
+    last_commit_at: datetime | None
     provider: str
     frozen_seconds: float
 
@@ -58,7 +60,7 @@ def capture(walk: Walk) -> Captured:
         )
     walk.move(RunEvent.THAW, frozen_seconds=end.frozen_seconds)
     walk.note(f"snapshot by {provider.name}: {'; '.join(choice.reasons)}")
-    return Captured(snapshot, freeze.position, provider.name, end.frozen_seconds)
+    return Captured(snapshot, freeze.position, freeze.last_commit_at, provider.name, end.frozen_seconds)
 
 
 def clear_leftovers(context: RunContext, directory: Path, say: Callable[[str], object]) -> None:

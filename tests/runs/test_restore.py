@@ -16,7 +16,7 @@ from backupd.runs.backup import run_backup
 from backupd.runs.recover import run_recover
 from backupd.runs.restore import RestoreOutcome, run_restore
 from backupd.runs.restore_plan import plan_restore
-from tests.fakes import FakeTarget
+from tests.fakes import FakeFreeze, FakeTarget
 from tests.runs.world import World
 
 
@@ -55,6 +55,28 @@ def test_a_point_in_time_comes_back_on_the_active_and_the_passive_follows(chain:
     assert outcome.passive_state == "healthy"
     assert any("new full is due" in note for note in outcome.notes)
     assert run_backup(chain.context(), BackupType.INCREMENTAL).plan.type is BackupType.FULL
+
+
+def test_a_full_with_a_commit_after_the_moment_is_not_its_base(chain: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, honest = chain.writer.content("a"), chain.writer.freeze
+    moments = []
+
+    def commit_and_freeze(limit_seconds: float) -> FakeFreeze:
+        moments.append(chain.clock.now())
+        chain.clock.sleep(10)
+        chain.writer.commit("a mistake between the log's closing and the freeze")
+        chain.writer.replicate()
+        return honest(limit_seconds)
+
+    monkeypatch.setattr(chain.writer, "freeze", commit_and_freeze)
+    second = run_backup(chain.context(), BackupType.FULL).record
+    monkeypatch.undo()
+    assert second is not None
+    assert second.covers_until > moments[0]
+    chain.writer.commit("more")
+    run_backup(chain.context(), BackupType.INCREMENTAL)
+    restore(chain, RestoreWish.at_time(moments[0]), str(chain.root / "out"))
+    assert (chain.root / "out" / "app.db").read_bytes() == wanted
 
 
 def test_pages_that_are_here_already_are_not_fetched(chain: World) -> None:
