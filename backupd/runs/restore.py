@@ -241,6 +241,8 @@ class _Restoring:
             done += stored.stored_bytes
             self.read_bytes += stored.stored_bytes
             self.context.report(Progress("replaying log", done, total))
+            if self.position < stored.log.end:
+                return  # nothing can follow a log file that was not taken whole (its clock went back inside it)
 
     def _fetch_log(self, stored: StoredLog, place: Path) -> None:
         with suppress(OSError):

@@ -10,6 +10,7 @@ import pytest
 
 from backupd.decide.restore_path import RestoreWish
 from backupd.errors import ArchiveUnreachable, DamageFound, NotFound, NotHealthy, Refused
+from backupd.model.position import Position
 from backupd.model.records import BackupType
 from backupd.ports import ProcessUse
 from backupd.runs.backup import run_backup
@@ -77,6 +78,20 @@ def test_a_full_with_a_commit_after_the_moment_is_not_its_base(chain: World, mon
     run_backup(chain.context(), BackupType.INCREMENTAL)
     restore(chain, RestoreWish.at_time(moments[0]), str(chain.root / "out"))
     assert (chain.root / "out" / "app.db").read_bytes() == wanted
+
+
+def test_replay_ends_where_a_log_file_was_not_taken_whole(chain: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that went back inside a log file: its last commit looks early enough, one in its middle does not."""
+    honest, asked = FakeTarget.apply_log, []
+
+    def partly(target: FakeTarget, path: Path, *, until: Position | None, at: datetime | None) -> Position:
+        asked.append(path)
+        return honest(target, path, until=until, at=at) if len(asked) == 1 else target.read_log(path).start
+
+    monkeypatch.setattr(FakeTarget, "apply_log", partly)
+    outcome = restore(chain, RestoreWish.latest(), str(chain.root / "out"))
+    assert len(asked) == 2
+    assert outcome.position.offset == 1
 
 
 def test_pages_that_are_here_already_are_not_fetched(chain: World) -> None:
