@@ -166,7 +166,7 @@ class DatabaseArchive:
 
     def _free_label(self, backup_type: BackupType) -> str:
         """A label later than every other one, so that labels sort as backups happened, whatever the clock did."""
-        at = self.clock.now()
+        at = self.clock.now().replace(microsecond=0)  # as the label will say it
         last = ""
         for prefix in (names.records_prefix(self.dbid), names.intents_prefix(self.dbid)):
             for each in self.store.list(prefix):

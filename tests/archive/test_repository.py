@@ -203,6 +203,18 @@ def test_labels_sort_as_backups_happened_though_the_clock_goes_back(pages: Path)
     assert first.record.id < second.record.id
 
 
+def test_labels_sort_as_backups_happened_within_one_second(pages: Path) -> None:
+    clock = ObedientClock()
+    clock.sleep(0.25)
+    archive = open_archive(MemoryStore(), clock)
+    ids = []
+    for _ in range(4):
+        clock.sleep(0.01)
+        ids.append(take_full(archive, pages, 0).record.id[:-9])
+    assert len(set(ids)) == 4
+    assert ids == sorted(ids)
+
+
 def test_a_begun_backup_sees_a_deletion(pages: Path) -> None:
     store = MemoryStore()
     archive = open_archive(store)
