@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from backupd.archive import logs, names
 from backupd.archive.intent import Intent
-from backupd.archive.objects import delete_all, read_whole
+from backupd.archive.objects import check_stored, delete_all, read_whole
 from backupd.archive.proof import Prover
 from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record
 from backupd.digests import sha256_hex
@@ -83,6 +83,20 @@ class OpenBackup:
         )
         self._remember(StoredObject(stored.name, stored.stored_bytes, stored.sha256))
         return stored
+
+    def lend_log(self, stored: StoredLog) -> int:
+        """Name a log file that another backup has stored, once it was read back from the medium: its bytes.
+
+        Raises:
+            DamageFound: it is not what that backup's record says.
+            ObjectMissing: it is not there.
+        """
+        lent = StoredObject(stored.name, stored.stored_bytes, stored.sha256)
+        step("archive.lend_log")
+        self._store.forget_cached(lent.name)
+        size = check_stored(self._store, lent)
+        self._stored[lent.name] = lent
+        return size
 
     def _remember(self, stored: StoredObject) -> None:
         self._stored[stored.name] = stored

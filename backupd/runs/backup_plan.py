@@ -10,7 +10,7 @@ from backupd.errors import BackupdError, NotFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue
 from backupd.model.pair import CopyState, PairStatus
 from backupd.model.position import Position
-from backupd.model.records import ArchivedBackup, BackupType, Stamps
+from backupd.model.records import ArchivedBackup, BackupType, Stamps, StoredLog
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
 
@@ -24,7 +24,9 @@ class BackupPlan:
     """What a backup run is going to do, and why.
 
     ``log_start`` is where an increment's log begins and None for a full or copy;
-    ``last_stamp_end`` is where the last full or incremental ended, in this history.
+    ``archived_logs`` of it are in the archive already, and the copies give what comes
+    after ``log_from``; ``last_stamp_end`` is where the last full or incremental ended,
+    in this history.
     """
 
     requested: BackupType
@@ -35,6 +37,8 @@ class BackupPlan:
     log_start: Position | None
     last_stamp_end: Position | None
     notes: tuple[str, ...]
+    archived_logs: tuple[StoredLog, ...] = ()
+    log_from: Position | None = None
 
     def to_json(self) -> dict[str, JsonValue]:
         """The form that ``backup --dry-run --json`` shows."""
@@ -70,6 +74,7 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
         unfit=unfit,
         oldest_held=context.writer.truncation_evidence().oldest_held,
         raise_to_full=context.policy.backup.raise_to_full,
+        archived_log_counts=True,
     )
     if isinstance(answer, RefuseBackup):
         raise Refused(
@@ -87,6 +92,8 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
         log_start=answer.log_start,
         last_stamp_end=_stamp_end(stamps, pair.history),
         notes=_notes(answer, source),
+        archived_logs=answer.archived_logs,
+        log_from=answer.log_from,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backupd.archive.open_backup import OpenBackup
-from backupd.errors import DamageFound, NotHealthy
+from backupd.errors import DamageFound, NotHealthy, ObjectMissing
 from backupd.model.position import Position
 from backupd.model.records import LogKind, StoredFile, StoredLog
 from backupd.model.states import RunEvent
@@ -134,6 +134,36 @@ def checked_logs(walk: Walk, after: Position, until: Position) -> Sequence[Close
             next_step=f"backupctl status {context.database}",
         )
     return closed
+
+
+def lend_logs(
+    context: RunContext, backup: OpenBackup, lent: Sequence[StoredLog], closed: Sequence[ClosedLog]
+) -> Content:
+    """Name the log files that other backups have stored, each read back first; ``closed`` must continue them.
+
+    Raises:
+        NotHealthy: the log of the copies is another one.
+        DamageFound: one of them is damaged or missing.
+    """
+    if lent and closed and closed[0].log.previous_digest != lent[-1].log.digest:
+        raise NotHealthy(
+            f"the log of {context.database} does not continue what the archive holds",
+            because=f"log file {closed[0].log.number} follows another one than the archive's {lent[-1].log.number}",
+            next_step=f"backupctl backup {context.database} --type full",
+        )
+    done, total = 0, sum(one.stored_bytes for one in lent)
+    for one in lent:
+        try:
+            done += backup.lend_log(one)
+        except (DamageFound, ObjectMissing) as harm:
+            raise DamageFound(
+                harm.problem,
+                because=f"{harm.because}, and this backup would need it",
+                next_step=f"backupctl backup {context.database} --type full; then backupctl verify --level data",
+                **harm.details,
+            ) from harm
+        context.tell("reading log of the archive back", done, total)
+    return Content(logs=tuple(lent))
 
 
 def store_logs(context: RunContext, backup: OpenBackup, closed: Sequence[ClosedLog], content: Content) -> Content:
