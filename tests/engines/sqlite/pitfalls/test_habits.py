@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backupd.engines.sqlite import wal
+from backupd.engines.sqlite.control_client import ControlClient
 from tests.engines.sqlite.pitfalls.world import Agent, OrderFailed, World
 
 
@@ -192,4 +193,21 @@ def test_a_mark_that_stepped_aside_keeps_no_checkpoint_waiting(world: World) -> 
     app.write("restarted")
     agent.tick()
     assert world.kinds() == ["SEED", "FRAMES", "FRAMES"]
+    world.assert_equal(app)
+
+
+def test_a_seed_that_waits_for_a_writer_answers_all_the_same(world: World) -> None:
+    """A person asks for a seed while a long transaction holds the write lock: the capture waits, and can be asked."""
+    app, agent = world.writing_app(), world.agent()
+    agent.begin()
+    world.passive.follow()
+    app.execute("BEGIN IMMEDIATE")
+    app.insert("a long transaction")
+    agent.run("from backupd.engines.sqlite.beginning import seed_again")
+    agent.send(run="seed_again(capture, 'a person asked for it')")
+    with ControlClient(world.state / "capture.sock", who="the capture") as client:
+        assert client.call("status")["pid"] == agent.own_pid
+    app.execute("COMMIT")
+    agent.answer()
+    assert world.kinds() == ["SEED", "FRAMES", "SEED"]
     world.assert_equal(app)
