@@ -9,6 +9,7 @@ from backupd.engines.sqlite.cutter import Cursor
 
 Salts = tuple[int, int]
 NOTHING: tuple[Salts, int] = ((0, 0), 0)
+GIVE_WAY_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Acks:
     last_number: int = 0
     last: tuple[Salts, int] = NOTHING
     _waiting: deque[tuple[int, tuple[Salts, int], float]] = field(default_factory=deque)
+    _waits_since: float | None = None
 
     def enter(self, history: str) -> None:
         """From now on logs are of ``history``; what waits of an older one is moot."""
@@ -59,6 +61,20 @@ class Acks:
         if not self._waiting or self.exposed(now_seconds):
             return (cursor.salts, cursor.frame)
         return self.last
+
+    def let_go(self, cursor: Cursor, now_seconds: float, *, somebody_waits: bool) -> tuple[Salts, int]:
+        """As ``safe``; but no application waits long for a passive that does not answer.
+
+        ``somebody_waits``: an application's checkpoint, and every writer behind it,
+        stands still until our mark is past.  After a moment the local copy is enough.
+        """
+        if not somebody_waits:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = now_seconds
+        elif now_seconds - self._waits_since > GIVE_WAY_SECONDS:
+            return (cursor.salts, cursor.frame)
+        return self.safe(cursor, now_seconds)
 
     def waiting_count(self) -> int:
         """How many closed logs wait."""

@@ -28,7 +28,6 @@ from backupd.errors import BackupdError, NotHealthy
 
 LOG = logging.getLogger("capture")
 SEAL_RETRY_SECONDS = 1.0
-GIVE_WAY_SECONDS = 0.2  # so long may an application's checkpoint, and all writers behind it, wait for the passive
 HOLD_ON_SECONDS = 0.5
 LONG_DRAIN_TIMES = 8
 MAP_SAVE_BYTES = 256 << 20
@@ -65,7 +64,6 @@ class Capture:
         self._seal_tried = self._sealed_at = 0.0
         self._names_checked = self._state_written = 0.0
         self._unsaved_map_bytes = 0
-        self._blocked_since = 0.0
         self.now_us = now_us
         self.requests = Requests(self)
         self.server = ControlServer(config.directory / "capture.sock", self.requests.handlers())
@@ -157,9 +155,10 @@ class Capture:
         index = self.hands.source.index()
         self.follow(index)
         self.hands.cutter.see(index)
-        if self._due_to_cut() or self._somebody_waits():
+        somebody_waits = self.hands.source.blocking_checkpoint()
+        if self._due_to_cut() or (somebody_waits and self.hands.cutter.unshipped_frames):
             self.ship()
-        acknowledged = self._let_go_through(now)
+        acknowledged = self.acks.let_go(self.hands.cutter.cursor, now, somebody_waits=somebody_waits)
         self.hands.marks.advance(index, acknowledged)
         if self.hands.marks.step_aside(acknowledged):
             self._fully_sealed(Sealed(*acknowledged, full=True))
@@ -238,25 +237,6 @@ class Capture:
         """The main file holds all that was cut, and the log may be restarted."""
         self.sealed = sealed
         self.checkpointed = (self.hands.cutter.cursor.history, self.hands.cutter.cursor.offset)
-
-    def _somebody_waits(self) -> bool:
-        """Whether an application's checkpoint holds up its writers until our mark is past the newest frame."""
-        return self.hands.cutter.unshipped_frames > 0 and self.hands.source.blocking_checkpoint()
-
-    def _let_go_through(self, now: float) -> tuple[tuple[int, int], int]:
-        """Up to which frame the marks may move on.
-
-        That is what the passive has acknowledged; but no application waits long for a
-        passive that does not answer: then what is closed and durable here is enough.
-        """
-        cursor = self.hands.cutter.cursor
-        if not self.hands.source.blocking_checkpoint():
-            self._blocked_since = 0.0
-        elif not self._blocked_since:
-            self._blocked_since = now
-        elif now - self._blocked_since > GIVE_WAY_SECONDS:
-            return (cursor.salts, cursor.frame)
-        return self.acks.safe(cursor, now)
 
     # --- small hands --------------------------------------------------------
 
