@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backupd.archive import names
-from backupd.errors import NotFound, NotHealthy
+from backupd.errors import ArchiveUnreachable, NotFound, NotHealthy
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.runs.context import RunContext
@@ -29,6 +29,28 @@ class ArchiveView:
     last_incremental: dict[str, JsonValue] | None
     recovery_window: dict[str, JsonValue] | None
     findings: tuple[str, ...]
+    archive: str = ""
+
+
+def refuse_vanished(context: RunContext) -> None:
+    """An archive that held backups and holds nothing now is not begun anew: an unmounted disk looks like this.
+
+    Raises:
+        ArchiveUnreachable: it is away, or empty although it held records when it was last seen.
+    """
+    kept = remembered(context)
+    if kept is None or not kept.names or kept.archive != context.policy.archive:
+        return
+    try:
+        context.archive()
+    except NotFound as nothing:
+        raise ArchiveUnreachable(
+            f"the archive {context.policy.archive} is empty now",
+            because=f"it held {len(kept.names)} records at {kept.seen_at.isoformat(timespec='seconds')}; "
+            "a disk that is not mounted looks like this",
+            next_step="mount it; or, to begin a new archive at that place on purpose: "
+            f"rm {context.state_dir / _FILE_NAME}",
+        ) from nothing
 
 
 def remember_archive(context: RunContext) -> ArchiveView:
@@ -54,6 +76,7 @@ def remembered(context: RunContext) -> ArchiveView | None:
             last_incremental=found["last_incremental"],
             recovery_window=found["recovery_window"],
             findings=tuple(found["findings"]),
+            archive=str(found.get("archive", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -81,7 +104,7 @@ def look(context: RunContext) -> ArchiveView:
         archive = context.archive()
         listing = archive.list()
     except NotFound:
-        return ArchiveView(now, known, None, None, None, ())
+        return ArchiveView(now, known, None, None, None, (), context.policy.archive)
     from backupd.decide.restore_path import recovery_windows
     from backupd.runs.fitness import unfit_backups
 
@@ -99,6 +122,7 @@ def look(context: RunContext) -> ArchiveView:
         last_incremental=_last(listing.backups, BackupType.INCREMENTAL),
         recovery_window=window,
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
+        archive=context.policy.archive,
     )
 
 
@@ -125,6 +149,7 @@ def _write(path: Path, view: ArchiveView) -> None:
             "last_incremental": view.last_incremental,
             "recovery_window": view.recovery_window,
             "findings": list(view.findings),
+            "archive": view.archive,
         }
     )
     step("runs.archive_view")

@@ -11,6 +11,7 @@ from backupd.journal.records import JsonValue
 from backupd.model.pair import CopyState, PairStatus
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, BackupType, Stamps, StoredLog
+from backupd.runs.archive_view import refuse_vanished
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
 
@@ -110,6 +111,7 @@ def _stamp_end(stamps: Stamps, history: str | None) -> Position | None:
 
 
 def _archived(context: RunContext, *, dry_run: bool) -> tuple[tuple[ArchivedBackup, ...], dict[str, str]]:
+    refuse_vanished(context)
     try:
         archive = context.archive(create=not dry_run)
     except NotFound:
