@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from backupd.engines.sqlite.status import ask
-from tests.soak.house import Installation
+from tests.soak.house import Installation, say
 
 ALLOWED_ENDS = {0, 4, 5, 7, 9, -signal.SIGKILL}  # done, or refused in plain words, or killed by us; never 1 (a bug)
 RUNS: tuple[tuple[str, ...], ...] = (
@@ -101,9 +101,18 @@ class Storm:
     def strike(self) -> None:
         """Start a run or not, wait a random moment, kill a random process, bring back what a host would bring back."""
         running = self.begin(self._dice.choice(RUNS)) if self._dice.random() < 0.75 else None
-        victim = self._dice.choice(("run", "run", "capture", "replayer", "service") if running else ("capture", "replayer", "service"))
-        usual = self.seconds_of.get(running.words[0], 1.5) if running else 0.6
-        time.sleep(self._dice.uniform(0.02, 1.1 * usual))
+        victim = self._dice.choice(
+            ("run", "run", "capture", "replayer", "service") if running else ("capture", "replayer", "service")
+        )
+        self._wait_and_kill(victim, running, self.seconds_of.get(running.words[0], 1.5) if running else 0.6)
+
+    def strike_run(self, words: tuple[str, ...], usual_seconds: float) -> None:
+        """Start this run, and kill it or a process that it needs."""
+        victim = self._dice.choice(("run", "run", "run", "service", "replayer", "capture"))
+        self._wait_and_kill(victim, self.begin(words), usual_seconds)
+
+    def _wait_and_kill(self, victim: str, running: Running | None, usual_seconds: float) -> None:
+        time.sleep(self._dice.uniform(0.02, 1.1 * usual_seconds))
         self._kill(victim, running)
         if self.made.service is not None and self.made.service.poll() is not None:
             self.made.start_service()
@@ -120,6 +129,7 @@ class Storm:
             return
         during = f" during {running.words[0]}" if running else ""
         self.kills[f"{victim}{during}"] += 1
+        say(f"{time.strftime('%H:%M:%S')} killed {victim}{during}")
         if victim == "service" and self.made.service is not None:
             self.made.service.wait()
         if victim == "run" and running is not None:

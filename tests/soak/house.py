@@ -73,7 +73,9 @@ class Installation:
     def init(self) -> None:
         """Write config and policy, as a person would."""
         copies = ["--copy", f"a={self.active}", "--copy", f"b={self.passive}", "--active", "a"]
-        made = self.ctl("init", str(self.config.parent), "--database", "orders", *copies, "--archive", f"file://{self.archive}")
+        made = self.ctl(
+            "init", str(self.config.parent), "--database", "orders", *copies, "--archive", f"file://{self.archive}"
+        )
         if made.returncode:
             raise RuntimeError(made.stderr)
         policy = self.config.parent / "policies" / "orders.toml"
@@ -92,7 +94,13 @@ class Installation:
     def ctl(self, *words: str, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run ``backupctl`` to its end."""
         return subprocess.run(
-            self.ctl_command(*words), env=self.environment(), capture_output=True, text=True, timeout=seconds, cwd=ROOT
+            self.ctl_command(*words),
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=ROOT,
+            check=False,
         )
 
     def ctl_json(self, *words: str) -> Any:
@@ -215,12 +223,18 @@ def installation(**sqlite_options: object) -> Iterator[Installation]:
             shutil.rmtree(root, ignore_errors=True)
 
 
+def say(text: str) -> None:
+    """A figure for who reads along (pytest -s), or for who reads why a test failed."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 # --- judgements ----------------------------------------------------------------------
 
 
 def different_pages(one: Path, other: Path, page_bytes: int = 4096) -> list[int]:
     """Numbers of pages that differ (at most ten); sizes that differ show as pages too."""
-    found = []
+    found: list[int] = []
     with open(one, "rb") as left, open(other, "rb") as right:
         number = 0
         while len(found) < 10:

@@ -31,13 +31,13 @@ def fill(db: Path, size_bytes: int) -> None:
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute(
-            "CREATE TABLE ledger(id INTEGER PRIMARY KEY, at TEXT, customer TEXT, city TEXT, amount REAL, key TEXT, note TEXT)"
+            "CREATE TABLE ledger(id INTEGER PRIMARY KEY, at TEXT, who TEXT, city TEXT, sum REAL, key TEXT, note TEXT)"
         )
         row = "INSERT INTO ledger VALUES(NULL, ?, ?, ?, ?, ?, ?)"
         while db.stat().st_size < size_bytes:
             rows = [
                 (
-                    f"2026-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}T{dice.randint(0, 23):02}:{dice.randint(0, 59):02}",
+                    f"2026-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}T{dice.randint(0, 23):02}:00",
                     f"{dice.choice(words)} {dice.choice(words)}",
                     dice.choice(words),
                     dice.randint(1, 10**7) / 100,
@@ -97,7 +97,7 @@ def cost(size_bytes: int, tmp_path: Path, load_seconds: float) -> None:
         began = time.monotonic()
         made.start_service()
         made.wait_healthy(600)
-        print(f"\ndatabase of {size >> 20} MiB; seeded in {time.monotonic() - began:.1f} s")
+        house.say(f"\ndatabase of {size >> 20} MiB; seeded in {time.monotonic() - began:.1f} s")
         seeding = watch.stop()
         backup = made.ctl_command("backup", "orders", "--json", "--type")
 
@@ -116,10 +116,10 @@ def cost(size_bytes: int, tmp_path: Path, load_seconds: float) -> None:
         incremental = observe([*backup, "incremental"], made.environment(), tmp_path / "incremental.trace")
         running.stop()
 
-        print(
+        house.say(
             f"memory at most: {seeding.memory_max >> 20} MiB while seeding, {working.memory_max >> 20} MiB in a full, "
             f"an incremental and a restore under load; replay frozen for {full['frozen_seconds']:.2f} s; "
-            f"opened files seen by {second_full.how}: full {len(second_full.files)}, incremental {len(incremental.files)}"
+            f"files opened, by {second_full.how}: full {len(second_full.files)}, incremental {len(incremental.files)}"
         )
         for observed in (second_full, incremental):
             assert not [one for one in observed.files if one.startswith(str(made.active))], "a backup opened the active"
@@ -128,7 +128,7 @@ def cost(size_bytes: int, tmp_path: Path, load_seconds: float) -> None:
         assert any(one.startswith(beside) for one in second_full.files), "the watch did not see the full's snapshot"
         assert not [one for one in incremental.files if one.startswith(beside)], "an incremental opened a data file"
         last = made.backups()[-1]
-        print(f"incremental: {last['read_bytes'] >> 10} KiB read, {held >> 10} KiB of log were held before it")
+        house.say(f"incremental: {last['read_bytes'] >> 10} KiB read, {held >> 10} KiB of log were held before it")
         assert last["type"] == "incremental"
         assert 0 < last["read_bytes"] <= 2 * held + (8 << 20)
         assert max(seeding.memory_max, working.memory_max) < MEMORY_MAX

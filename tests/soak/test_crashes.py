@@ -18,7 +18,7 @@ WAIT_SECONDS_MAX = 1.0
 
 def storm(kills: int, tmp_path: Path) -> None:
     """Kill ``kills`` times under load, then judge everything."""
-    print(f"\nreplay with: SOAK_SEED={SEED} pytest {__file__}")
+    house.say(f"\nreplay with: SOAK_SEED={SEED} pytest {__file__}")
     with house.installation(seal_wal_bytes="4MiB") as made:
         load.create(made.active)
         schema = load.schema_of(made.active)
@@ -35,12 +35,12 @@ def storm(kills: int, tmp_path: Path) -> None:
                 bad.judge_recovery()
                 bad.judge_promise()
         tallies = running.stop()
-        print(load.told(tallies))
-        print(bad.told())
+        house.say(load.told(tallies))
+        house.say(bad.told())
         made.wait_healthy(120)
         position = made.settle()
         seen = watch.stop()
-        print(
+        house.say(
             f"write lock held by backupd: at most {seen.ours_longest:.3f} s (by others {seen.others_longest:.3f} s); "
             f"a checkpoint of an application waited for backupd alone {seen.ours_in_the_way:.3f} s; "
             f"watcher's longest gap {seen.longest_gap:.3f} s; slow holds {seen.slow_holds}"
@@ -63,7 +63,7 @@ def _judge_copies(made: house.Installation, tmp_path: Path, history: str) -> Non
     for copy in ("a", "b"):
         chain = house.walk_chain(made.logs(copy), history)
         assert chain.faults == []
-        print(f"copy {copy}: {chain.logs} logs held, {chain.restarts} restarts, {chain.deltas} deltas")
+        house.say(f"copy {copy}: {chain.logs} logs held, {chain.restarts} restarts, {chain.deltas} deltas")
 
 
 def _judge_archive(made: house.Installation, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ WAIT_SECONDS_MAX = 1.0  # no application may wait longer because of us
 
 def soak(seconds: float, tmp_path: Path) -> None:
     """The whole story; prints what it measured."""
-    print(f"\nreplay with: SOAK_SEED={SEED} pytest {__file__}")
+    house.say(f"\nreplay with: SOAK_SEED={SEED} pytest {__file__}")
     with house.installation(seal_wal_bytes="4MiB") as made:
         load.create(made.active)
         schema = load.schema_of(made.active)
@@ -36,11 +36,11 @@ def soak(seconds: float, tmp_path: Path) -> None:
         position = made.settle()
         seen = with_us.stop()
         seals = (read_json(made.writer().active_files().capture_state) or {})["seals"]
-        print(load.told(tallies))
+        house.say(load.told(tallies))
         _judge_copies(made, tmp_path)
         assert load.schema_of(made.active) == schema, "something was added to the application's schema"
         _judge_chain(made, position.history, base, at)
-        print(
+        house.say(
             f"write lock held by backupd: at most {seen.ours_longest:.3f} s, {seen.ours_total:.2f} s in all, "
             f"{seen.ours_holds} times seen (by others: at most {seen.others_longest:.3f} s); "
             f"a checkpoint of an application waited for backupd alone {seen.ours_in_the_way:.3f} s; seals {seals}; "
@@ -78,7 +78,7 @@ def _judge_chain(made: house.Installation, history: str, base: Path, at: int) ->
         assert chain.deltas == 0, "a gap was healed by comparing pages, while capture never stopped"
     house.replay_all(base, made.logs("a"), history, at)
     assert house.different_pages(base, made.passive) == [], "the closed logs lead elsewhere"
-    print(f"history {history}: {chain.logs} logs, {chain.restarts} restarts of the -wal, replayed from offset {at}")
+    house.say(f"history {history}: {chain.logs} logs, {chain.restarts} restarts of the -wal, replayed from offset {at}")
 
 
 def test_the_passive_is_the_active_byte_for_byte_after_real_load(tmp_path: Path) -> None:

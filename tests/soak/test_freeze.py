@@ -40,7 +40,9 @@ def stopped_run(made: house.Installation, tmp_path: Path) -> subprocess.Popen[st
     A first backup tells at which step of the providers the snapshot is taken.
     """
     trace, command = tmp_path / "trace", made.ctl_command("backup", "orders", "--type", "full", "--json")
-    subprocess.run(command, env=made.environment() | {"BACKUPD_STEP_TRACE": str(trace)}, check=True, capture_output=True)
+    subprocess.run(
+        command, env=made.environment() | {"BACKUPD_STEP_TRACE": str(trace)}, check=True, capture_output=True
+    )
     steps = [name for name in trace.read_text().split() if name.startswith("providers.")]
     taken = max(number for number, name in enumerate(steps, 1) if name.partition(".")[2] in TAKING)
     process = subprocess.Popen(
