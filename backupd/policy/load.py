@@ -212,8 +212,6 @@ def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
 def _same_file_on_disk(policy: Policy) -> str | None:
     """Two names of one file (a hard or symbolic link) would let the passive overwrite the active."""
     first, second = policy.copies.values()
-    if first.node != second.node:
-        return None
     try:
         same = os.path.samefile(first.path, second.path)
     except OSError:

@@ -73,7 +73,7 @@ class Policy(Section):
         if len(copies) != 2:
             raise ValueError(f"a database has exactly two copies; here are {len(copies)}")
         first, second = copies.values()
-        if (first.node, first.path) == (second.node, second.path):
+        if first.path == second.path:
             raise ValueError(f"both copies are the same file, {first.path}")
         return copies
 
@@ -119,7 +119,7 @@ class Policy(Section):
         """The source rule as the deciding function wants it."""
         source = self.source
         return SourceRules(
-            SourceRule(source.rule), source.lag_logs_max, source.lag_seconds_max, source.wait_seconds_max
+            SourceRule(source.rule), lag_logs_max=source.lag_logs_max, wait_seconds_max=source.wait_seconds_max
         )
 
 

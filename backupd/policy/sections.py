@@ -57,7 +57,6 @@ class CopyPlace(Section):
     """Where one of the two copies lives."""
 
     path: AbsolutePath = Field(description="The database file of this copy, absolute.")
-    node: str | None = Field(default=None, description="The host that the copy lives on; empty: this one.")
 
 
 class SqliteOptions(Section):
@@ -105,14 +104,11 @@ class ScheduleOptions(Section):
 class SourceOptions(Section):
     """Which copy a backup is taken from."""
 
-    rule: Literal["passive-only", "prefer-passive"] = Field(
-        default="passive-only", description="Whether the active may stand in when the passive cannot be used."
+    rule: Literal["passive-only"] = Field(
+        default="passive-only", description="The passive only: this engine's active is never backed up."
     )
     lag_logs_max: int | None = Field(
         default=None, ge=0, description="How many log files the passive may be behind (count); empty: any number."
-    )
-    lag_seconds_max: Seconds | None = Field(
-        default=None, ge=0, description="How far the passive may be behind in time (duration); empty: any."
     )
     wait_seconds_max: Seconds = Field(
         default=300.0, ge=0, le=86400, description="How long a run waits for the passive to become fit (duration)."
@@ -126,10 +122,10 @@ class FreezeOptions(Section):
         default=20.0, gt=0, le=300, description="A freeze ends by itself after this (duration)."
     )
     attempts_max: int = Field(
-        default=3, ge=1, le=10, description="How often a run tries a freeze that did not hold (count)."
-    )
-    retry_after_seconds: Seconds = Field(
-        default=600.0, ge=0, le=86400, description="How long to wait before the next try (duration)."
+        default=2,
+        ge=1,
+        le=10,
+        description="How often a run tries, each time at once, when a freeze did not hold (count).",
     )
 
 
@@ -177,12 +173,6 @@ class ArchiveOptions(Section):
 
     compression_level: int = Field(default=3, ge=1, le=19, description="The zstd level (1 fast to 19 small).")
     threads: int = Field(default=2, ge=1, le=64, description="How many threads compress (count).")
-    super_block_bytes: Bytes = Field(
-        default=2**20, ge=2**16, le=2**26, description="How many bytes of pages are compressed as one piece (size)."
-    )
-    segment_bytes: Bytes = Field(
-        default=32 * 2**20, ge=2**20, le=2**30, description="How many plain bytes one archive object holds (size)."
-    )
 
 
 class RetentionOptions(Section):

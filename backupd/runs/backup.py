@@ -56,12 +56,12 @@ def run_backup(
     pending, when only its stamp is late); when it raises or dies, the archive
     lists nothing of it (or, if it died at the very commit, a whole backup that the
     next run finishes), replay runs, and no log has left any copy.  A snapshot that
-    was spoiled by its freeze is tried once more at once.
+    was spoiled by its freeze is tried again at once, as often as the policy says.
 
     Raises:
         Busy: another run works on the database.
         Refused: a rule says no; nothing was touched.
-        NotHealthy: a copy is not fit, or the freeze did not hold twice.
+        NotHealthy: a copy is not fit, or no freeze held.
         DamageFound: a page or a log file is bad; the passive is marked suspect.
         ArchiveUnreachable: the archive cannot be read or written.
     """
@@ -70,11 +70,13 @@ def run_backup(
         return BackupOutcome(plan, None, RunState.PLANNED, None, plan.notes)
     with context.lease(f"{requested} backup of {context.database}"):
         recovered = recover_under_lease(context)
-        try:
-            return _walk_once(context, requested, reason, recovered)
-        except FreezeBroken as broken:
-            said = f"tried once more, because the first freeze did not hold: {broken.because}"
-            return _walk_once(context, requested, reason, (*recovered, said))
+        for _ in range(context.policy.freeze.attempts_max - 1):
+            try:
+                return _walk_once(context, requested, reason, recovered)
+            except FreezeBroken as broken:
+                said = f"tried once more, because the last freeze did not hold: {broken.because}"
+                recovered = (*recovered, said)
+        return _walk_once(context, requested, reason, recovered)
 
 
 def _walk_once(context: RunContext, requested: BackupType, reason: str, before: tuple[str, ...]) -> BackupOutcome:

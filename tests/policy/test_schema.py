@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import time
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from backupd.model.rules import RetentionRules, SourceRule
+import backupd
+from backupd.model.rules import RetentionRules, SourceRule, SourceRules
 from backupd.policy.schema import Policy, ServiceFile, policy_json_schema
 from backupd.policy.units import read_duration, read_size
 
@@ -58,15 +62,14 @@ def test_the_rules_are_handed_over_as_values() -> None:
             **SMALLEST,
             "schedule": {"timezone": "Europe/Berlin", "full": "sun 02:00"},
             "retention": {"keep_days": 28, "keep_fulls_min": 2},
-            "source": {"rule": "prefer-passive", "lag_logs_max": 5, "wait_seconds_max": "1min"},
+            "source": {"lag_logs_max": 5, "wait_seconds_max": "1min"},
         }
     )
     full = policy.schedule_rules().full
     assert full is not None
     assert (full.days, full.times) == (frozenset({6}), (time(2, 0),))
     assert policy.retention_rules() == RetentionRules(keep_days=28, keep_fulls_min=2, timezone="Europe/Berlin")
-    assert policy.source_rules().rule is SourceRule.PREFER_PASSIVE
-    assert policy.source_rules().wait_seconds_max == 60
+    assert policy.source_rules() == SourceRules(SourceRule.PASSIVE_ONLY, lag_logs_max=5, wait_seconds_max=60)
 
 
 @pytest.mark.parametrize("name", ["", "Orders", "a_b", "-a", "a-", "a/b", "..", "a" * 64, "ä", "a\n"])
@@ -81,9 +84,18 @@ def test_a_freeze_limit_must_be_a_limit(seconds: object) -> None:
         Policy.model_validate({**SMALLEST, "freeze": {"seconds_max": seconds}})
 
 
-def test_one_path_on_two_nodes_is_two_copies() -> None:
-    copies = {"a": {"path": "/data/app.db", "node": "left"}, "b": {"path": "/data/app.db", "node": "right"}}
-    assert Policy.model_validate({**SMALLEST, "copies": copies})
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("archive_options", "segment_bytes", "32MiB"),
+        ("freeze", "retry_after_seconds", "10min"),
+        ("source", "lag_seconds_max", "10min"),
+        ("source", "rule", "prefer-passive"),
+    ],
+)
+def test_what_would_have_no_effect_is_not_taken(table: str, key: str, value: str) -> None:
+    with pytest.raises(ValidationError):
+        Policy.model_validate({**SMALLEST, table: {key: value}})
 
 
 def test_the_json_schema_describes_every_field_and_forbids_the_rest() -> None:
@@ -110,3 +122,16 @@ def test_every_field_says_what_it_is_and_its_unit(field: str, description: str |
     for ending, word in (("_bytes", "size"), ("_bytes_max", "size"), ("_seconds", "duration"), ("_days", "days")):
         if field.endswith(ending):
             assert word in description, f"{field} does not say its unit"
+
+
+@pytest.mark.parametrize("field", sorted({name for name, _ in (*_fields(Policy), *_fields(ServiceFile))}))
+def test_every_field_is_read_somewhere_outside_the_policy(field: str) -> None:
+    name = field.partition(".")[2]
+    read = re.compile(rf"\.{name}\b")
+    assert any(read.search(source) for source in _sources()), f"{field} does nothing"
+
+
+@cache
+def _sources() -> tuple[str, ...]:
+    package = Path(backupd.__file__).parent
+    return tuple(path.read_text() for path in package.rglob("*.py") if path.parent.name != "policy")

@@ -155,6 +155,16 @@ def test_a_freeze_that_breaks_once_is_tried_again_and_said(world: World) -> None
     assert failed_runs(world.context())[0]["state"] == "aborted"
 
 
+def test_the_policy_says_how_often_a_freeze_is_tried(world: World) -> None:
+    world.policy["freeze"] = {"attempts_max": 3}
+    world.writer.break_freezes = 2
+    assert backup(world).state is RunState.COMPLETE
+    world.policy["freeze"] = {"attempts_max": 1}
+    world.writer.break_freezes = 1
+    with pytest.raises(FreezeBroken):
+        backup(world)
+
+
 def test_a_freeze_that_breaks_twice_ends_the_run(world: World) -> None:
     world.writer.break_freezes = 2
     with pytest.raises(FreezeBroken) as caught:
