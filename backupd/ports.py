@@ -7,7 +7,7 @@ means what.  Every concrete class passes the one contract suite of its port
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -245,6 +245,7 @@ class Truncated:
     removed_logs: int
     removed_bytes: int
     oldest_held: Position | None
+    kept: tuple[str, ...] = ()  # sentences about log of ended histories that no backup holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,8 +391,12 @@ class Writer(Protocol):
         """What the copies say about their log now."""
         ...
 
-    def truncate(self, before: Position) -> Truncated:
-        """Remove log files that end at or before ``before`` on both copies, oldest first; read back."""
+    def truncate(self, before: Position, archived: Mapping[str, int]) -> Truncated:
+        """Remove log files that end at or before ``before`` on both copies, oldest first; read back.
+
+        Log of ended histories goes too, but of a history in ``archived`` only up to
+        that offset: what comes after it is in no backup.
+        """
         ...
 
     def restore_target(self, target: str) -> RestoreTarget:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -114,6 +114,7 @@ class FakeWriter:
     break_freezes: int = 0
     findings: list[str] = field(default_factory=list)
     late_stamp: bool = False
+    spared: dict[str, int] = field(default_factory=dict)
 
     # --- the world's side: what an application and a person do ---
 
@@ -316,7 +317,8 @@ class FakeWriter:
             seen_at=self.clock.now(),
         )
 
-    def truncate(self, before: Position) -> Truncated:
+    def truncate(self, before: Position, archived: Mapping[str, int]) -> Truncated:
+        self.spared = dict(archived)
         count = size = 0
         for copy in "ab":
             for log, path in self.logs(copy):

@@ -112,6 +112,12 @@ def _log_problem(record: BackupRecord) -> Reason | None:
     return None
 
 
+def archived_offsets(backups: Sequence[ArchivedBackup], unfit: Collection[str] = ()) -> dict[str, int]:
+    """For each history that a listed backup ends in, the offset of its ``archived_end``; 0 when there is none."""
+    ends = {history: archived_end(backups, history, unfit) for history in {b.record.log_end.history for b in backups}}
+    return {history: end.offset if end is not None else 0 for history, end in ends.items()}
+
+
 def archived_end(
     backups: Sequence[ArchivedBackup], history: str | None, unfit: Collection[str] = ()
 ) -> Position | None:

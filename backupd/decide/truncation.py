@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from backupd.decide.reasons import Reason
 from backupd.model.pair import CopyState
@@ -35,6 +36,8 @@ class LogEvidence:
         holds: the holds on this database's log.
         age_seconds: how long ago the copies were asked.
         age_seconds_max: how old that answer may be.
+        archived_ended: for each ended history that the archive has backups of, the offset up to which it has it
+            without a gap; the log after that is in no backup and stays.
     """
 
     database: str
@@ -52,6 +55,7 @@ class LogEvidence:
     holds: tuple[Hold, ...]
     age_seconds: float
     age_seconds_max: float
+    archived_ended: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

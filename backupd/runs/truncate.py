@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backupd.decide.chains import archived_end
+from backupd.decide.chains import archived_end, archived_offsets
 from backupd.decide.truncation import KeepLog, LogEvidence, TruncateBefore, decide_truncation
 from backupd.errors import BackupdError, NotFound
 from backupd.journal.records import JsonValue, RunKind, TruncationNote
@@ -123,6 +123,7 @@ def gather_evidence(context: RunContext) -> LogEvidence:
         holds=(*context.journal.holds(context.database), *_next_increment(context, copies.history)),
         age_seconds=age,
         age_seconds_max=context.policy.truncation.evidence_age_seconds_max,
+        archived_ended={h: end for h, end in archived_offsets(backups, unfit).items() if h != copies.history},
     )
 
 
@@ -150,10 +151,16 @@ def _truncate(context: RunContext) -> TruncationOutcome:
     outcome = _as_outcome(evidence, decision)
     if isinstance(decision, KeepLog):
         return outcome
-    removed = context.writer.truncate(decision.position)
+    removed = context.writer.truncate(decision.position, evidence.archived_ended)
     facts = {**outcome.evidence, "oldest_held_afterwards": str(removed.oldest_held) if removed.oldest_held else None}
     return TruncationOutcome(
-        "truncated", decision.position, (), outcome.reasons, facts, removed.removed_logs, removed.removed_bytes
+        state="truncated",
+        before=decision.position,
+        blocked_by=(),
+        reasons=(*outcome.reasons, *removed.kept),
+        evidence=facts,
+        removed_logs=removed.removed_logs,
+        removed_bytes=removed.removed_bytes,
     )
 
 

@@ -91,3 +91,12 @@ def test_a_differential_never_takes_the_log_of_the_next_incremental(held: World)
     assert end is not None
     run_truncate(held.context())
     assert min(log.start.offset for log, _ in held.writer.logs("a")) <= end.end.offset
+
+
+def test_log_of_an_ended_history_goes_only_as_far_as_the_archive_has_it(held: World) -> None:
+    held.writer.commit("in no backup")
+    ended = held.context().archive().list().backups[-1].record.log_end
+    held.writer.change(history="2" * 16, passive="must be seeded")
+    held.writer.commit("in another history")
+    assert run_backup(held.context(), BackupType.FULL).truncation is not None
+    assert held.writer.spared == {ended.history: ended.offset}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.engines.sqlite.logdir import LogDir
+from backupd.engines.sqlite.logdir import HistoryLogs, LogDir
 from backupd.engines.sqlite.status import held_logs, log_offsets, log_path
 from backupd.model.position import Position
 from backupd.ports import Truncated, TruncationEvidence
@@ -43,34 +43,55 @@ def _oldest_held(writer: SqliteWriter, history: str | None) -> Position | None:
     return Position(history, min(starts)) if starts and history else None
 
 
-def truncate(writer: SqliteWriter, before: Position) -> Truncated:
+def truncate(writer: SqliteWriter, before: Position, archived: Mapping[str, int]) -> Truncated:
     """Remove log that ends at or before ``before`` on both copies, the active's first.
 
-    Logs of ended histories go too: a verified backup of this history exists now,
-    and no increment can reach back over the end of a history.
+    Logs of ended histories go too, for no increment can reach back over the end of
+    a history; but what is in no backup stays (see ``remove_ended``).
     """
+    roots = (writer.active_files().logs, writer.passive_files().logs)
+    # Listed before the capture confirms which history is the current one: a history that begins later is not ended.
+    known = [found for root in roots for found in _histories(root) if found.history != before.history]
     with writer.capture() as capture:
         active = capture.call("truncate", history=before.history, offset=before.offset, timeout_seconds=60.0)
     with writer.replay() as replay:
         passive = replay.call("truncate", history=before.history, offset=before.offset, timeout_seconds=60.0)
-    ended = remove_ended_histories((writer.active_files().logs, writer.passive_files().logs), before.history)
+    ended = [(found, remove_ended(found, archived.get(found.history))) for found in known]
     return Truncated(
-        removed_logs=int(active["removed_logs"]) + int(passive["removed_logs"]) + ended[0],
-        removed_bytes=int(active["removed_bytes"]) + int(passive["removed_bytes"]) + ended[1],
+        removed_logs=int(active["removed_logs"]) + int(passive["removed_logs"]) + sum(one[0] for _, one in ended),
+        removed_bytes=int(active["removed_bytes"]) + int(passive["removed_bytes"]) + sum(one[1] for _, one in ended),
         oldest_held=_oldest_held(writer, before.history),
+        kept=tuple(_kept(history, archived[history]) for history in sorted(_left(known))),
     )
 
 
-def remove_ended_histories(roots: Iterable[Path], current: str) -> tuple[int, int]:
-    """Remove what is left of every history but the current one."""
-    logs = size = 0
-    for root in roots:
-        found = LogDir(root)
-        for history in found.histories():
-            if history == current:
-                continue
-            held = found.history(history).held()
-            logs, size = logs + held.count, size + held.size_bytes
-            step("truncation.remove_history")
-            shutil.rmtree(found.history(history).directory, ignore_errors=True)
-    return logs, size
+def _histories(root: Path) -> list[HistoryLogs]:
+    logs = LogDir(root)
+    return [logs.history(name) for name in logs.histories()]
+
+
+def _left(known: Iterable[HistoryLogs]) -> set[str]:
+    return {found.history for found in known if found.newest() is not None}
+
+
+def _kept(history: str, offset: int) -> str:
+    return (
+        f"history {history} has ended, and its log after {history}/{offset} is in no backup: "
+        "it stays until the backups of that history are pruned"
+    )
+
+
+def remove_ended(logs: HistoryLogs, archived: int | None) -> tuple[int, int]:
+    """Remove the log of an ended history; counts files and bytes.
+
+    ``archived`` is the offset up to which the archive has it.  What comes after it
+    led from a backup to the end of the history, and is held nowhere else.  None:
+    the archive has no backup of that history, so nothing could be built with its log.
+    """
+    newest = logs.newest()
+    if archived is not None and newest is not None and logs.header(newest).end_offset > archived:
+        return logs.remove_through(archived)
+    held = logs.held()
+    step("truncation.remove_history")
+    shutil.rmtree(logs.directory, ignore_errors=True)
+    return held.count, held.size_bytes

@@ -262,11 +262,11 @@ class SqliteWriter:
 
         return evidence(self)
 
-    def truncate(self, before: Position) -> Truncated:
+    def truncate(self, before: Position, archived: Mapping[str, int]) -> Truncated:
         """See ``ports.Writer``."""
         from backupd.engines.sqlite.truncation import truncate
 
-        return truncate(self, before)
+        return truncate(self, before, archived)
 
     # --- restore ------------------------------------------------------------
 
