@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from backupd.errors import DamageFound, NotFound
 if TYPE_CHECKING:
     from backupd.bootstrap import House
 
-EXAMPLES = ("backupctl verify", "backupctl verify 20261122T010000Z-F-1a2b3c4d --level data")
+EXAMPLES = ("backupctl verify", "backupctl verify orders", "backupctl verify 20261122T010000Z-F-1a2b3c4d --level data")
 
 
 class Level(StrEnum):
@@ -27,7 +28,8 @@ class Level(StrEnum):
 
 def verify(
     backups: Annotated[
-        list[str] | None, typer.Argument(metavar="[BACKUP]...", help="Backups; all of them when left out.")
+        list[str] | None,
+        typer.Argument(metavar="[BACKUP|DATABASE]...", help="Backups, or databases whole; all when left out."),
     ] = None,
     level: Annotated[
         Level,
@@ -65,14 +67,22 @@ def verify(
     return damage.exit_status
 
 
-def _by_database(opened: House, ids: list[str]) -> dict[str, list[str]]:
-    """The databases to look at, each with the ids that were asked for (none: all of its backups)."""
+def _by_database(opened: House, words: list[str]) -> dict[str, list[str]]:
+    """The databases to look at, each with the ids that were asked for (none: all of its backups).
+
+    A word that is a database's name means all of its backups.
+    """
     names = house.chosen(opened, None)
+    whole: dict[str, list[str]] = {name: [] for name in names if name in words or not words}
+    ids = [word for word in words if word not in whole]
     if not ids:
-        return {name: [] for name in names}
-    if len(names) == 1:
+        return whole
+    for word in ids:
+        if get_close_matches(word, names, n=1, cutoff=0.5):
+            raise house.unknown(word, names)
+    if len(names) == 1 and not whole:
         return {names[0]: ids}
-    found: dict[str, list[str]] = {}
+    found = dict(whole)
     missing = set(ids)
     for name in names:
         try:
@@ -81,7 +91,7 @@ def _by_database(opened: House, ids: list[str]) -> dict[str, list[str]]:
             continue
         held = {archived.record.id for archived in listing.backups}
         if here := [backup for backup in ids if backup in held]:
-            found[name] = here
+            found.setdefault(name, here)
             missing.difference_update(here)
     if missing:
         raise NotFound(
