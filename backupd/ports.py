@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from backupd.model.pair import PairStatus
 from backupd.model.position import Position
-from backupd.model.records import BackupType, LogFile, Progress, Stamp, Stamps
+from backupd.model.records import LogFile, Progress, Stamp, Stamps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,13 +195,10 @@ class FreezeEnd:
 
 
 class Freeze(Protocol):
-    """A pause of replay that ends by itself when this process dies or the limit passes.
-
-    ``last_commit_at`` is when the newest commit of the frozen state was seen; None when not known.
-    """
+    """A pause of replay that ends by itself when this process dies or the limit passes."""
 
     position: Position
-    last_commit_at: datetime | None
+    last_commit_at: datetime | None  # when the newest commit of the frozen state was seen; None when not known
     directory: Path
     names: Sequence[str]
 
@@ -394,8 +391,7 @@ class Writer(Protocol):
     def truncate(self, before: Position, archived: Mapping[str, int]) -> Truncated:
         """Remove log files that end at or before ``before`` on both copies, oldest first; read back.
 
-        Log of ended histories goes too, but of a history in ``archived`` only up to
-        that offset: what comes after it is in no backup.
+        So does the log of ended histories, but of one in ``archived`` only up to that offset: the rest is in no backup.
         """
         ...
 
