@@ -216,4 +216,8 @@ def _note(context: RunContext, label: str, outcome: TruncationOutcome) -> Trunca
 
 
 def _record(context: RunContext, label: str, outcome: TruncationOutcome) -> None:
+    """Note it with the backup; that its log went is not unsaid by a later try that finds nothing more."""
+    noted = context.journal.truncation(label)
+    if noted is not None and noted.state == "truncated" and outcome.state != "truncated":
+        return
     context.journal.record_truncation(_note(context, label, outcome))

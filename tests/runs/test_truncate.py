@@ -10,6 +10,7 @@ from backupd.errors import ArchiveUnreachable
 from backupd.model.position import Position
 from backupd.model.records import BackupType, Hold
 from backupd.runs.backup import run_backup
+from backupd.runs.listing import list_backups
 from backupd.runs.truncate import explain_truncation, run_truncate
 from tests.runs.world import World
 
@@ -37,6 +38,16 @@ def test_a_dry_run_and_explain_remove_nothing(held: World) -> None:
     assert run_truncate(held.context(), dry_run=True).state == "would truncate"
     assert explain_truncation(held.context()).evidence["passive_state"] == "healthy"
     assert len(held.writer.logs("a")) == count
+
+
+def test_what_a_backup_let_go_stays_written_when_there_is_nothing_more(held: World) -> None:
+    label = str(list_backups(held.context())[-1]["id"])
+    assert run_truncate(held.context()).state == "truncated"
+    first = held.context().journal.truncation(label)
+    assert first is not None
+    assert run_truncate(held.context()).state == "kept"
+    assert held.context().journal.truncation(label) == first
+    assert list_backups(held.context())[-1]["truncation"]["state"] == "truncated"  # type: ignore[index, call-overload]
 
 
 def test_a_suspended_passive_keeps_the_log(held: World) -> None:
