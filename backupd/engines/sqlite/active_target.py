@@ -230,7 +230,10 @@ def recover_active(writer: SqliteWriter, *, keep_stage: bool) -> Sequence[str]:
     if stage.path.exists():
         for name in _log_names(path):
             parked = name.with_name(name.name + _PARKED)
-            if parked.exists():
+            if parked.exists() and name.exists():
+                # Somebody has opened the old file since, and has commits in it that must not be lost.
+                done.append(f"left {parked}: there is a newer {name.name}, which it must not replace")
+            elif parked.exists():
                 os.rename(parked, name)
                 done.append(f"put {name.name} back: the restore died before its new file was in place")
     else:
