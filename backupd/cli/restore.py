@@ -64,7 +64,10 @@ def restore(
         harmless = plan.role != "active" and not plan.lost
         _agree(database, plan, yes=yes or harmless, may_ask=sys.stdin.isatty() and not as_json)
         with progress.shown() as report:
-            outcome = run_restore(house.one(opened, database, report), plan)
+            # A yes to a plan that names a file as lost is the force that its replacement needs.
+            outcome = run_restore(
+                house.one(opened, database, report), plan, force=plan.role != "active" and bool(plan.lost)
+            )
     if as_json:
         output.print_json(outcome.to_json())
     else:

@@ -48,10 +48,13 @@ class DirectoryTarget:
             raise Refused(
                 f"cannot restore to {self.path.parent}",
                 because=f"{taken[0].name} is there already",
-                next_step="name an empty directory, or say --force to replace that file",
+                next_step=f"name an empty directory, or remove {taken[0]} first",
             )
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for missing in [
+                each for each in reversed([self.path.parent, *self.path.parent.parents]) if not each.exists()
+            ]:
+                missing.mkdir(mode=0o700)  # one by one: with parents=True those above would be open to all
         except OSError as error:
             raise self._refused(error) from None
 
