@@ -42,6 +42,23 @@ class Seen:
     samples: int = 0
     longest_gap: float = 0.0
     slow_holds: list[list[float]] = field(default_factory=list)
+    slow_checkpoints: list[list[float]] = field(default_factory=list)
+
+    def told(self) -> str:
+        """The figures in words."""
+        return (
+            f"write lock held by backupd: at most {self.ours_longest:.3f} s, {self.ours_total:.2f} s in all, "
+            f"{self.ours_holds} times seen (by others: at most {self.others_longest:.3f} s)\n"
+            f"a checkpoint of an application waited for backupd alone: at most {self.ours_in_the_way:.3f} s\n"
+            f"largest -wal {self.wal_bytes_max >> 20} MiB; memory of backupd {self.memory_max >> 20} MiB\n"
+            f"watcher: {self.samples} samples, longest gap {self.longest_gap:.3f} s; began, seconds of what was slow: "
+            f"holds {self.slow_holds}, checkpoints {self.slow_checkpoints}"
+        )
+
+    @property
+    def waited_for_us(self) -> float:
+        """The longest time for which backupd alone kept an application waiting, less what the watcher overslept."""
+        return max(self.ours_longest, self.ours_in_the_way) - self.longest_gap
 
 
 def holder(shm: int, lock: int) -> int:
@@ -128,6 +145,9 @@ class Watching:
             readers = {holder(self._shm, lock) for lock in READ_LOCKS} - {0, writer}
             waits = bool(readers) and all(self._ours(reader) for reader in readers)
         if not waits:
+            if self._in_the_way_since and now - self._in_the_way_since > 0.5:
+                waited = now - self._in_the_way_since
+                self.seen.slow_checkpoints.append([time.time() - waited, waited])
             self._in_the_way_since = 0.0
             return
         self._in_the_way_since = self._in_the_way_since or now
