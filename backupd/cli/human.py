@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+from backupd.model.amounts import size_text
 
 
 def size(count_bytes: float | None) -> str:
     """``1536`` is ``1.5 KiB``; None is ``-``."""
-    if count_bytes is None:
-        return "-"
-    if count_bytes < 1024:
-        return f"{int(count_bytes)} B"
-    value, unit = count_bytes / 1024, 0
-    while value >= 1023.95 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f} {_UNITS[unit]}"
+    return "-" if count_bytes is None else size_text(count_bytes)
 
 
 def duration(seconds: float | None) -> str:

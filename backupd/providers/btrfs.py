@@ -59,8 +59,8 @@ class BtrfsProvider:
                 _create_snapshot(directory, path)
             _remove(path)
         except OSError as error:
-            return Suitability(False, _why_not(error, directory))
-        return Suitability(True, f"{directory} is a btrfs subvolume")
+            return Suitability(False, _why_not(error))
+        return Suitability(True, "it is a btrfs subvolume")
 
     def take(self, directory: Path, names: Sequence[str], label: str) -> Snapshot:
         """Snapshot the subvolume. Raises NotHealthy; nothing is left."""
@@ -157,13 +157,13 @@ def _require_files(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def _why_not(error: OSError, directory: Path) -> str:
+def _why_not(error: OSError) -> str:
     match error.errno:
         case errno.ENOTTY | errno.EOPNOTSUPP | errno.ENOSYS:
-            return f"{directory} is not on btrfs"
+            return "not on btrfs"
         case errno.EINVAL:
-            return f"{directory} is not the root of a btrfs subvolume (btrfs subvolume create makes one)"
+            return "not the root of a btrfs subvolume (btrfs subvolume create makes one)"
         case errno.EPERM | errno.EACCES:
-            return f"this user may not remove btrfs snapshots of {directory} (mount with user_subvol_rm_allowed)"
+            return "this user may not remove btrfs snapshots (mount with user_subvol_rm_allowed)"
         case _:
-            return f"a btrfs snapshot of {directory} did not work: {reason_of(error)}"
+            return f"a btrfs snapshot did not work: {reason_of(error)}"

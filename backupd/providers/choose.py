@@ -15,7 +15,7 @@ from backupd.providers.reflink import ReflinkProvider
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The provider that was chosen, and a sentence about each one that was asked."""
+    """The provider that was chosen, why it was, and then why each better one was not."""
 
     provider: SnapshotProvider
     reasons: tuple[str, ...]
@@ -32,14 +32,14 @@ def choose_provider(providers: Sequence[SnapshotProvider], directory: Path) -> C
     Raises:
         NotHealthy: none can; the reason of each is told.
     """
-    reasons: list[str] = []
+    others: list[str] = []
     for provider in providers:
         answer = provider.suits(directory)
-        reasons.append(f"{provider.name}: {'yes' if answer.suits else 'no'}, {answer.because}")
         if answer.suits:
-            return Choice(provider, tuple(reasons))
+            return Choice(provider, (answer.because, *others))
+        others.append(f"not {provider.name}: {answer.because}")
     raise NotHealthy(
         f"cannot snapshot {directory}",
-        because="; ".join(reasons) or "no provider was offered",
+        because="; ".join(others) or "no provider was offered",
         next_step=f"make {directory} writable for this user, with some free space",
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backupd.errors import NotHealthy
+from backupd.model.amounts import size_text
 from backupd.ports import ProviderFeature, Snapshot, Suitability
 from backupd.providers.place import (
     building,
@@ -48,8 +49,8 @@ class PlainCopyProvider:
             remove_tree(path)
             free_bytes = _free_bytes(directory)
         except OSError as error:
-            return Suitability(False, f"copying a file in {directory} did not work: {reason_of(error)}")
-        return Suitability(True, f"copies every byte within {directory} ({free_bytes} bytes are free)")
+            return Suitability(False, f"copying a file did not work: {reason_of(error)}")
+        return Suitability(True, f"every byte is copied, {size_text(free_bytes)} are free")
 
     def take(self, directory: Path, names: Sequence[str], label: str) -> Snapshot:
         """Copy each file. Raises NotHealthy; nothing is left."""
@@ -88,7 +89,7 @@ def _require_space(problem: str, directory: Path, files: Sequence[Path]) -> None
     if needed_bytes > free_bytes:
         raise NotHealthy(
             problem,
-            because=f"the copy needs {needed_bytes} bytes and the disk has {free_bytes} bytes free",
+            because=f"the copy needs {size_text(needed_bytes)} and the disk has {size_text(free_bytes)} free",
             next_step=f"free some space on the disk of {directory}, or move the copy to XFS or btrfs",
             needed_bytes=needed_bytes,
             free_bytes=free_bytes,

@@ -50,8 +50,8 @@ class ReflinkProvider:
                 _clone(path / "from", path / "to")
             remove_tree(path)
         except OSError as error:
-            return Suitability(False, _why_not(error, directory))
-        return Suitability(True, f"the filesystem of {directory} clones files (FICLONE)")
+            return Suitability(False, _why_not(error))
+        return Suitability(True, "the filesystem clones files")
 
     def take(self, directory: Path, names: Sequence[str], label: str) -> Snapshot:
         """Clone each file. Raises NotHealthy; nothing is left."""
@@ -108,7 +108,7 @@ def _flags(descriptor: int) -> int:
     return int(struct.unpack("i", fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, b"\0" * struct.calcsize("l"))[:4])[0])
 
 
-def _why_not(error: OSError, directory: Path) -> str:
+def _why_not(error: OSError) -> str:
     if error.errno in {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS}:
-        return f"the filesystem of {directory} cannot clone files ({error.strerror})"
-    return f"cloning a file in {directory} did not work: {reason_of(error)}"
+        return "the filesystem cannot clone files"
+    return f"cloning a file did not work: {reason_of(error)}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backupd.errors import ArchiveUnreachable, BackupdError, NotFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue
+from backupd.model.amounts import size_text
 from backupd.model.pair import CopyState, CopyStatus
 from backupd.model.records import BackupType
 from backupd.runs.context import RunContext
@@ -176,10 +177,10 @@ def _space_passive(context: RunContext) -> str:
     if free < needed:
         raise NotHealthy(
             f"too little space beside {passive}",
-            because=f"{needed} bytes are needed for a snapshot and log, {free} are free",
+            because=f"{size_text(needed)} are needed for a snapshot and log, {size_text(free)} are free",
             next_step="make room there, or give the passive a filesystem with snapshots (btrfs, XFS)",
         )
-    return f"{free} bytes are free beside {passive}, {needed} are needed"
+    return f"{size_text(free)} are free beside {passive}, {size_text(needed)} are needed"
 
 
 def _space_archive(context: RunContext) -> str:
@@ -191,10 +192,10 @@ def _space_archive(context: RunContext) -> str:
     if free < needed:
         raise ArchiveUnreachable(
             "too little space in the archive",
-            because=f"the next full may need {needed} bytes, {free} are free",
+            because=f"the next full may need {size_text(needed)}, {size_text(free)} are free",
             next_step=f"make room there, or remove old backups: backupctl prune {context.database} --dry-run",
         )
-    return f"{free} bytes are free in the archive, the next full may need {needed}"
+    return f"{size_text(free)} are free in the archive, the next full may need {size_text(needed)}"
 
 
 def _full_bytes(context: RunContext) -> int:

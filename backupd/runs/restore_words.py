@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from backupd.decide.restore_path import RestorePath
+from backupd.model.amounts import size_text
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup
 from backupd.ports import TargetFacts
@@ -16,7 +17,7 @@ def present(facts: TargetFacts) -> str:
     if not facts.exists:
         return f"nothing is at {facts.path} now"
     where = f", at position {facts.position}" if facts.position else ""
-    return f"{facts.path} is there now, {facts.size_bytes} bytes{where}"
+    return f"{facts.path} is there now, {size_text(facts.size_bytes)}{where}"
 
 
 def lost(
@@ -68,7 +69,8 @@ def blockers(context: RunContext, facts: TargetFacts, needed_bytes: int) -> tupl
     """Why a restore would be refused as things stand; empty when it would not."""
     sentences = []
     if facts.free_bytes < needed_bytes:
-        sentences.append(f"{needed_bytes} bytes are needed beside {facts.path}, and {facts.free_bytes} are free")
+        needed, free = size_text(needed_bytes), size_text(facts.free_bytes)
+        sentences.append(f"{needed} are needed beside {facts.path}, and {free} are free")
     if facts.users and not context.policy.restore.stop_command:
         named = ", ".join(f"{user.command} (pid {user.pid})" for user in facts.users)
         sentences.append(f"{facts.path} is open in {named}, and the policy has no stop command")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from backupd.decide.schedule import next_slot
 from backupd.errors import BackupdError
 from backupd.journal.records import JsonValue, RunKind
+from backupd.model.amounts import size_text
 from backupd.model.pair import CopyState, CopyStatus, PairStatus
 from backupd.model.states import RunState
 from backupd.runs.archive_view import ArchiveView, look, record_names, remembered
@@ -109,7 +110,8 @@ def _copy_alarms(context: RunContext, pair: PairStatus) -> list[str]:
         warn = context.policy.truncation.held_log_bytes_warn
         if warn and copy.held_log_bytes >= warn:
             alarms.append(
-                f"the {copy.role} copy {copy.name} holds {copy.held_log_bytes} bytes of log (warning at {warn}); "
+                f"the {copy.role} copy {copy.name} holds {size_text(copy.held_log_bytes)} of log "
+                f"(warning at {size_text(warn)}); "
                 f"the blocker: {_blocker(context)}"
             )
     return alarms

@@ -150,7 +150,7 @@ def test_too_little_space_is_said_before_anything_happens(chain: World, monkeypa
     monkeypatch.setattr(FakeTarget, "facts", lambda self: replace(facts(self), free_bytes=1000))
     with pytest.raises(NotHealthy) as caught:
         restore(chain, RestoreWish.latest(), "active")
-    assert "1000 are free" in caught.value.because
+    assert "1000 B are free" in caught.value.because
 
 
 def test_the_application_is_started_again_when_the_restore_fails(chain: World) -> None:
