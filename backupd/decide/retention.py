@@ -64,7 +64,8 @@ def plan_retention(
     """Which backups stay and which may go.
 
     Promise: what a kept backup builds on is kept; the newest chain, the newest
-    undamaged chain and the newest verified chain are kept whole; a backup from
+    undamaged chain and the newest verified chain are kept whole; what is kept and
+    stands on a damaged full keeps the way to it from the sound full before; a backup from
     the future is kept, for then a clock is wrong and no age can be trusted.
 
     Args:
@@ -92,6 +93,7 @@ def plan_retention(
     for record in backups:
         if record.id in in_use:
             keeper.keep([record], "in-use", in_use[record.id])
+    _keep_what_leads_around_damage(keeper, damaged)
     keeper.keep_what_is_needed()
     if backups and not keeper.reasons:
         raise Refused(
@@ -136,6 +138,15 @@ class _Keeper:
                     seen.add(child.id)
                     found.append(child)
         return found
+
+    def full_of(self, record: BackupRecord) -> BackupRecord | None:
+        """The full that a backup stands on, itself if it is one; None for a copy, and when its chain has a hole."""
+        seen: set[str] = set()
+        found: BackupRecord | None = record
+        while found is not None and found.type is not BackupType.FULL and found.id not in seen:
+            seen.add(found.id)
+            found = self.known.get(found.parent or "")
+        return found if found is not None and found.type is BackupType.FULL else None
 
     def keep_what_is_needed(self) -> None:
         """A kept backup keeps all that it builds on."""
@@ -234,6 +245,33 @@ def _keep_last_good(keeper: _Keeper, verified: Collection[str], damaged: Mapping
             keeper.keep_chain(full, "last-good-chain", "it belongs to the newest full that is not damaged")
     for full in proven[:1]:
         keeper.keep_chain(full, "last-verified-chain", "it belongs to the newest full that was verified")
+
+
+def _keep_what_leads_around_damage(keeper: _Keeper, damaged: Mapping[str, str]) -> None:
+    """What stands on a damaged full is reached from the sound full before it, by all the log between them."""
+    sound = [full for full in keeper.fulls() if full.id not in damaged]
+    said: set[str] = set()
+    for record in [keeper.known[kept] for kept in keeper.reasons]:
+        own = keeper.full_of(record)
+        if own is None or own.id not in damaged:
+            continue
+        before = [full for full in sound if _reaches(full, own)]
+        if not before:
+            continue
+        base = max(before, key=lambda full: full.log_end.offset)
+        between = [
+            other
+            for other in keeper.newest_first
+            if _reaches(base, other) and _reaches(other, record) and other.id not in said
+        ]
+        said.update(other.id for other in between)  # one such reason a backup is enough to read
+        keeper.keep(
+            between, "around-damage", f"{record.id} is reached from {base.id}, for its own full {own.id} is damaged"
+        )
+
+
+def _reaches(first: BackupRecord, second: BackupRecord) -> bool:
+    return first.log_end.same_history(second.log_end) and first.log_end <= second.log_end
 
 
 def _in_words(rules: RetentionRules) -> str:

@@ -57,6 +57,15 @@ def test_days_keep_whole_chains_and_what_the_first_day_is_reached_from() -> None
     assert {"F2", "I2-1", "I2-6", "F1", "F0"} <= kept(plan)
 
 
+def test_what_builds_on_a_damaged_full_keeps_the_older_full_that_leads_to_it() -> None:
+    """The moments after a damaged full are reached from the sound one before it, by all the log between them."""
+    plan = plan_retention(weeks(5), RetentionRules(keep_days=14), NOW, damaged={"F2": "page 7 is bad"})
+    assert dropped(plan) == [f"I4-{day}" for day in (6, 5, 4, 3, 2, 1)] + ["F4"]
+    reasons = {entry.id: [str(reason) for reason in entry.reasons] for entry in plan.keep}
+    assert "I2-6 is reached from F3, for its own full F2 is damaged" in reasons["F3"]
+    assert "I2-6 is reached from F3, for its own full F2 is damaged" in reasons["I3-4"]
+
+
 def test_a_full_stays_while_a_kept_increment_builds_on_it() -> None:
     plan = plan_retention(weeks(2), RetentionRules(keep_days=8), NOW)
     assert dropped(plan) == []
@@ -240,6 +249,12 @@ def oracle(
         return False
 
     keep = {record.id for record in records if wanted(record)}
+    for record in [record for record in records if record.id in keep]:
+        own = full_of(record)
+        if own is not None and own.id in damaged:
+            older = [r for r in good if r.log_end.offset <= own.log_end.offset]
+            start = max((r.log_end.offset for r in older), default=None)
+            keep |= {r.id for r in records if start is not None and start <= r.log_end.offset <= record.log_end.offset}
     return keep | {above.id for record in records if record.id in keep for above in ancestors(record, records)}
 
 
