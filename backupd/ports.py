@@ -329,7 +329,7 @@ class Writer(Protocol):
     database: str
 
     def identity(self) -> str:
-        """What tells this pair from every other (made once, kept over failovers and restores); the archive is bound to it."""
+        """What tells this pair from every other: made once, kept over restores; the archive is bound to it."""
         ...
 
     def adopt_identity(self, identity: str) -> None:
@@ -357,7 +357,7 @@ class Writer(Protocol):
         ...
 
     def page_sources(self, directory: Path, position: Position) -> Sequence[PageSource]:
-        """The data files of the snapshot in ``directory``, which stands at ``position``. Raises NotHealthy, DamageFound."""
+        """The data files of the snapshot in ``directory``, taken at ``position``. Raises NotHealthy, DamageFound."""
         ...
 
     def closed_logs(self, after: Position, until: Position) -> Sequence[ClosedLog]:
@@ -407,7 +407,7 @@ class Writer(Protocol):
         ...
 
     def check_snapshot(self, directory: Path, level: str) -> Sequence[str]:
-        """The engine's own check (``quick`` or ``full``) of the snapshot in ``directory``; findings, empty when sound."""
+        """The engine's own check (``quick`` or ``full``) of the snapshot in ``directory``; empty when sound."""
         ...
 
     def suspend(self, comment: str) -> None:
