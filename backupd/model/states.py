@@ -93,7 +93,7 @@ EDGES: dict[RunState, dict[RunEvent, Edge]] = {
     _S.PROVEN: {
         _E.STAMP: Edge(_S.STAMPED, "stamp written on the active and seen on the passive"),
         _E.COMPLETE: Edge(_S.COMPLETE, "a copy or differential moves no stamp; snapshot discarded, holds released"),
-        _E.POSTPONE: Edge(_S.PENDING, "the stamp has not been seen on the passive yet; no further increment until it is"),
+        _E.POSTPONE: Edge(_S.PENDING, "the passive has not seen the stamp yet; no further increment until it has"),
     },
     _S.STAMPED: {
         _E.COMPLETE: Edge(_S.COMPLETE, "listed; snapshot discarded, holds released"),
