@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backupd.cli import house, human, output
+from backupd.cli.evidence import evidence_facts
 from backupd.cli.options import ConfigOption, DatabaseArgument, JsonOption
 from backupd.cli.prune import print_plan
 from backupd.cli.truncate import print_truncation
@@ -32,25 +32,11 @@ def truncation(database: DatabaseArgument, as_json: JsonOption = False, config: 
         output.print_json({"database": database, **outcome.to_json()})
         return 0
     print_truncation(database, outcome)
-    output.print_line()
-    output.print_line(output.Cell("  evidence", output.DIM))
-    output.print_facts(
-        [(name.replace("_", " "), _fact(value)) for name, value in outcome.evidence.items() if name != "database"],
-        indent=4,
-    )
+    if facts := evidence_facts(outcome.evidence):
+        output.print_line()
+        output.print_line(output.Cell("  evidence", output.DIM))
+        output.print_facts(facts, indent=4)
     return 0
-
-
-def _fact(value: Any) -> str:
-    if value is None:
-        return "not known"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return "; ".join(_fact(one) for one in value) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_fact(one)}" for name, one in value.items())
-    return str(value)
 
 
 def retention(database: DatabaseArgument, as_json: JsonOption = False, config: ConfigOption = None) -> int:

@@ -85,11 +85,12 @@ class KeepLog:
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """One position that log must not be removed past."""
+    """One position that log must not be removed past; ``unknown`` is said when it is not known."""
 
     code: str
     what: str
     position: Position | None
+    unknown: str = ""
 
 
 def decide_truncation(evidence: LogEvidence) -> TruncateBefore | KeepLog:
@@ -117,10 +118,30 @@ def decide_truncation(evidence: LogEvidence) -> TruncateBefore | KeepLog:
 
 def _limits(evidence: LogEvidence) -> list[_Limit]:
     limits = [
-        _Limit("archive-end", "the archive holds proven backups without a gap up to", evidence.archive_end),
-        _Limit("passive-replayed", "the passive has replayed up to", evidence.passive_replayed),
-        _Limit("passive-checkpointed", "the passive's file is checkpointed up to", evidence.passive_checkpointed),
-        _Limit("active-checkpointed", "the active's file is checkpointed up to", evidence.active_checkpointed),
+        _Limit(
+            "archive-end",
+            "the archive holds proven backups without a gap up to",
+            evidence.archive_end,
+            "the archive has no proven full of the history that the copies are in; a full begins it",
+        ),
+        _Limit(
+            "passive-replayed",
+            "the passive has replayed up to",
+            evidence.passive_replayed,
+            "it is not known what the passive has replayed",
+        ),
+        _Limit(
+            "passive-checkpointed",
+            "the passive's file is checkpointed up to",
+            evidence.passive_checkpointed,
+            "it is not known how much of the log the passive's file durably holds",
+        ),
+        _Limit(
+            "active-checkpointed",
+            "the active's file is checkpointed up to",
+            evidence.active_checkpointed,
+            "it is not known how much of the log the active's file durably holds",
+        ),
     ]
     limits.extend(
         _Limit("hold", f"{hold.holder} holds the log ({hold.reason}) from", hold.needs_from) for hold in evidence.holds
@@ -163,11 +184,7 @@ def _health_blockers(evidence: LogEvidence) -> list[Reason]:
 
 
 def _history_blockers(evidence: LogEvidence, limits: list[_Limit]) -> list[Reason]:
-    blockers = [
-        Reason(f"{limit.code}-unknown", f"it is not known up to where: {limit.what} (nothing is recorded)")
-        for limit in limits
-        if limit.position is None
-    ]
+    blockers = [Reason(f"{limit.code}-unknown", limit.unknown) for limit in limits if limit.position is None]
     if evidence.history is None:
         return [Reason("history-unknown", "it is not known which history the copies are in"), *blockers]
     places = [(limit.what, limit.position) for limit in limits]

@@ -133,6 +133,8 @@ def test_every_blocker_is_listed() -> None:
         "histories-differ",
         "histories-differ",
     ]
+    assert "nothing is recorded" not in str(answer.reasons)
+    assert answer.blocked_by[4]["because"].endswith("a full begins it")
     assert answer.blocked_by[2] == {"code": "passive-suspended", "because": "the passive is suspended, not healthy"}
 
 

@@ -1,0 +1,42 @@
+"""The evidence about the log in human words, from what is archived to how fresh the answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backupd.cli import human
+
+UNKNOWN = "not known"
+
+
+def evidence_facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The lines that ``explain truncation`` shows; none when nothing could be asked."""
+    if not evidence:
+        return []
+    return [
+        ("policy", "archived log is removed" if evidence["enabled"] else "truncation is switched off"),
+        ("last backup", _with(evidence["last_backup"], evidence["last_backup_state"]) or "none yet"),
+        ("archived, without a gap, up to", evidence["archive_end"] or "nothing of this history yet"),
+        ("history of the copies", evidence["history"] or UNKNOWN),
+        ("oldest log that is held", evidence["oldest_held"] or "none"),
+        ("the passive", _with(evidence["passive_state"], evidence["passive_because"])),
+        ("the passive has replayed up to", evidence["passive_replayed"] or UNKNOWN),
+        ("the passive's file is durable up to", evidence["passive_checkpointed"] or UNKNOWN),
+        ("the active's file is durable up to", evidence["active_checkpointed"] or UNKNOWN),
+        ("holds", "; ".join(map(_hold, evidence["holds"])) or "none"),
+        ("the copies were asked", _age(evidence)),
+    ]
+
+
+def _with(word: str | None, more: str | None) -> str:
+    return (word or "") + (f" ({more})" if word and more else "")
+
+
+def _hold(hold: Mapping[str, Any]) -> str:
+    return f"{hold['holder']} needs the log from {hold['needs_from']} on, because {hold['reason']}"
+
+
+def _age(evidence: Mapping[str, Any]) -> str:
+    limit = human.duration(float(evidence["age_seconds_max"]))
+    return f"{human.duration(float(evidence['age_seconds']))} ago; at most {limit} count"
