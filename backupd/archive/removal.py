@@ -66,11 +66,15 @@ def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: 
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
-    return finish_deletion(archive, backup_id)
+    return finish_deletion(archive, backup_id, decided_now=True)
 
 
-def finish_deletion(archive: DatabaseArchive, label: str) -> Removed:
-    """Do what the tomb says, from wherever it was left. Raises Busy, Refused (both take the tomb back)."""
+def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool = False) -> Removed:
+    """Do what the tomb says, from wherever it was left. Raises Busy, Refused (both take the tomb back).
+
+    While the record is there the backup is whole.  An order that an earlier process
+    left is taken back then: by now that backup may be the last good one.
+    """
     tomb = names.tomb_name(archive.dbid, label)
     content = _tomb_content(archive, tomb)
     record = names.record_name(archive.dbid, label)
@@ -81,6 +85,13 @@ def finish_deletion(archive: DatabaseArchive, label: str) -> Removed:
             because=f"its order {tomb} is damaged",
             next_step=f"order it again: backupctl prune {archive.name}",
             object=tomb,
+        )
+    if not decided_now and _there(archive, record):
+        archive.store.delete(tomb)
+        raise Refused(
+            f"the deletion of {label} was taken back",
+            because="nothing of the backup had been removed yet, and the next prune decides about it anew",
+            next_step=f"backupctl prune {archive.name}",
         )
     try:
         _no_live_intents(archive)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from backupd import steps
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.verify import Level, verify_database
-from backupd.errors import Busy, NotFound, Refused
+from backupd.errors import BackupdError, Busy, NotFound, Refused
 from backupd.model.records import BackupType
 from backupd.pipeline.store import store_file
 from tests.archive_builders import (
@@ -166,6 +167,25 @@ def test_a_clock_that_is_days_off_loses_nothing(
         take_full(archive, pages, 1)
         assert full.record.id in ids(archive)
     assert len(ids(archive)) == 4
+    assert verify_database(archive, Level.DATA).sound
+
+
+def test_a_deletion_that_had_only_been_ordered_is_decided_anew(
+    store: MemoryStore, archive: DatabaseArchive, pages: Path
+) -> None:
+    """What was expendable when the order was given may be the last good backup by now."""
+    full = take_full(archive, pages, 0)
+    steps.arm("fail", 1, "archive.delete")
+    try:
+        with pytest.raises(BackupdError):
+            archive.delete_backup(full.record.id, reason="expired")
+    finally:
+        steps.disarm()
+    assert below(store, archive, "tomb/")
+    (sentence,) = archive.sweep(holding_lease=True).sentences
+    assert "the next prune decides" in sentence
+    assert ids(archive) == [full.record.id]
+    assert not below(store, archive, "tomb/")
     assert verify_database(archive, Level.DATA).sound
 
 
