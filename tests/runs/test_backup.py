@@ -238,7 +238,7 @@ def test_a_late_stamp_leaves_the_backup_pending_until_recovery_sees_it(world: Wo
 
 
 def test_a_failed_truncation_never_fails_the_backup(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(before: object) -> None:
+    def refuse(before: object, archived_ended: object) -> None:
         raise NotHealthy("no truncation", because="the disk is read-only", next_step="look")
 
     monkeypatch.setattr(world.writer, "truncate", refuse)
