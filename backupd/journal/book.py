@@ -74,7 +74,7 @@ class Book:
 
     def _open(self) -> sqlite3.Connection:
         step("journal.open")
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(self.path.parent)
         # Only a file that is new is opened here: closing a second descriptor of it would drop SQLite's POSIX locks.
         if not self.path.exists():
             try:
@@ -166,3 +166,9 @@ def _schema_statements() -> list[str]:
     text = files("backupd.journal").joinpath("schema.sql").read_text(encoding="utf-8")
     bare = "\n".join(line.partition("--")[0] for line in text.splitlines())
     return [statement.strip() for statement in bare.split(";") if statement.strip()]
+
+
+def _make_directory(path: Path) -> None:
+    """Each missing directory for its owner only; with ``parents=True`` those above would be left to the umask."""
+    for missing in [place for place in (*reversed(path.parents), path) if not place.exists()]:
+        missing.mkdir(mode=0o700, exist_ok=True)

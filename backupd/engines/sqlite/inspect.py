@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from backupd.engines.sqlite.layout import make_directory
 from backupd.engines.sqlite.logcheck import VerifiedLog, verify_log
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import read_digest, read_header, sync_directory
@@ -143,7 +144,7 @@ class Inspector:
         tmp = self.logs.root / "tmp" / f"{history}-{file_name(number)}"
         try:
             for made in (directory, tmp.parent):
-                made.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_directory(made)
         except OSError as error:
             raise unwritable(directory, error) from None
         try:

@@ -104,6 +104,16 @@ def write_json(path: Path, value: dict[str, Any], *, durable: bool = True, step_
         ) from None
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory and all that is missing above it, each for its owner only; it may be there already.
+
+    One by one, for ``mkdir(parents=True, mode=...)`` gives the mode to the last one
+    only and leaves those above it to the umask.  Raises OSError.
+    """
+    for missing in [place for place in (*reversed(path.parents), path) if not place.exists()]:
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The file's object; None when it is not there or not JSON."""
     try:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from backupd.digests import blake3_hasher
+from backupd.engines.sqlite.layout import make_directory
 from backupd.engines.sqlite.logheader import (
     HEADER_BYTES,
     MARK_BYTES,
@@ -81,7 +82,7 @@ class LogWriter:
         self.entries_bytes = 0
         step("logfile.create")
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory)
             self._fd = os.open(self._tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise unwritable(directory, error) from None

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backupd.engines.sqlite.layout import read_json, write_json
+from backupd.engines.sqlite.layout import make_directory, read_json, write_json
 from backupd.errors import DamageFound
 
 
@@ -75,7 +75,7 @@ def open_pair(path: Path, names: tuple[str, str], first_active: str) -> PairStat
 
 def save_pair(path: Path, state: PairState) -> None:
     """Remember the pair, durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     os.chmod(path.parent, 0o700)
     write_json(path, {name: getattr(state, name) for name in PairState.__slots__}, step_name="pair.write")
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backupd.engines.sqlite.layout import CopyLayout, PairLayout
+from backupd.engines.sqlite.layout import CopyLayout, PairLayout, make_directory
 from backupd.engines.sqlite.locks import lock_is_free
 from backupd.engines.sqlite.pairfile import PairState, change_pair, load_pair, open_pair
 from backupd.errors import Busy
@@ -88,7 +88,7 @@ class Supervisor:
         Raises:
             Busy: another service or run replicates it already.
         """
-        self._layout.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(self._layout.directory)
         fd = os.open(self._layout.replication_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +109,7 @@ class Supervisor:
         active = self._layout.copy(pair.active, self._copies[pair.active])
         passive = self._layout.copy(pair.passive, self._copies[pair.passive])
         for copy in (active, passive):
-            copy.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(copy.directory)
         self._children = {
             "replay": Child("replay", "backupd.engines.sqlite.replayer", self._replay_config(active, passive)),
             "capture": Child(
