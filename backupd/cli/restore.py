@@ -116,7 +116,7 @@ def _print_plan(database: str, plan: Any, note: str) -> None:
             ("log", f"{human.count(plan.logs_count, 'file')}, {human.size(plan.log_bytes)}"),
             ("up to", f"{human.clock_time(plan.at)}, " * bool(plan.at) + f"position {plan.end}"),
             ("bytes", f"{fetched}; {human.size(plan.total_bytes)} in all, {human.size(plan.free_bytes)} free there"),
-            ("there now", str(plan.present)),
+            ("target", str(plan.present)),
         ),
         indent=2,
     )

@@ -37,7 +37,7 @@ def choose_provider(providers: Sequence[SnapshotProvider], directory: Path) -> C
         answer = provider.suits(directory)
         if answer.suits:
             return Choice(provider, (answer.because, *others))
-        others.append(f"not {provider.name}: {answer.because}")
+        others.append(f"{provider.name}: {answer.because}")
     raise NotHealthy(
         f"cannot snapshot {directory}",
         because="; ".join(others) or "no provider was offered",

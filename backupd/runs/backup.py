@@ -209,6 +209,8 @@ def _log_only(
     log_from = plan.log_from or start
     closed = checked_logs(walk, log_from, prepared.position)
     content = lend_logs(walk.context, backup, plan.archived_logs, closed)
+    if content.logs:
+        walk.note(f"{len(content.logs)} log files are named that other backups have stored; they were read back")
     walk.move(RunEvent.CHECK, checked_logs=len(closed), lent_logs=len(content.logs))
     content = store_logs(walk.context, backup, closed, content)
     last = content.logs[-1].log if content.logs else None

@@ -44,6 +44,7 @@ def test_a_differential_names_the_log_that_an_incremental_has_stored(let_go: Wor
     assert differential.logs[: len(incremental.record.logs)] == incremental.record.logs
     assert len(differential.logs) > len(incremental.record.logs)
     assert differential.logs[-1].log.end == differential.log_end
+    assert f"{len(incremental.record.logs)} log files are named that other" in " ".join(differential.notes)
     assert differential.stored_bytes == sum(
         one.stored_bytes for one in differential.logs[len(incremental.record.logs) :]
     )
