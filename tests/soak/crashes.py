@@ -119,7 +119,18 @@ class Storm:
         if running is not None:
             self.end(running)
 
+    def _wait_there(self, victim: str) -> None:
+        """One that was killed before is there again soon; one that never comes is a fault."""
+        deadline = time.monotonic() + 30.0
+        while victim not in self.made.processes():
+            if time.monotonic() > deadline:
+                self.faults.append(f"there is no {victim} process")
+                return
+            time.sleep(0.05)
+
     def _kill(self, victim: str, running: Running | None) -> None:
+        if victim != "run":
+            self._wait_there(victim)
         pid = running.process.pid if victim == "run" and running else self.made.processes().get(victim)
         if pid is None or (victim == "run" and running and running.process.poll() is not None):
             return  # it had ended, or was not there: no kill to count
@@ -135,6 +146,11 @@ class Storm:
         if victim == "run" and running is not None:
             running.process.wait()
             self._judge_freeze()
+
+    @property
+    def victims(self) -> set[str]:
+        """What kinds of process were killed."""
+        return {what.split()[0] for what in self.kills}
 
     @property
     def count(self) -> int:

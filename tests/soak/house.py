@@ -150,7 +150,7 @@ class Installation:
                 if not any(str(self.root) in word for word in command):
                     continue
                 for role in ("capture", "replayer"):
-                    if f"backupd.engines.sqlite.{role}" in command:
+                    if any(word.startswith(f"backupd.engines.sqlite.{role}") for word in command):
                         found[role] = int(name)
         return found
 

@@ -126,7 +126,7 @@ def big(work: Worker) -> None:
     while work.go_on(0.6):
         if not work.begin(connection):
             continue
-        for _ in range(work.dice.randint(50, 1500)):
+        for _ in range(work.dice.randint(50, 800)):
             row = (work.dice.randint(1, ROWS_MAX), "big", work.text(900))
             connection.execute("INSERT OR REPLACE INTO events VALUES(?, ?, ?)", row)
         connection.execute("UPDATE events SET kind = kind || '+' WHERE id % 7 = ?", (work.dice.randint(0, 6),))
@@ -161,7 +161,7 @@ def blobs(work: Worker) -> None:
         number = work.dice.randint(1, 60)
         if not work.begin(connection):
             continue
-        length = work.dice.randint(5_000, 400_000)
+        length = work.dice.randint(5_000, 150_000)
         connection.execute(
             "INSERT OR REPLACE INTO attachments VALUES(?, ?)", (number, work.dice.randbytes(length // 4) * 4)
         )
