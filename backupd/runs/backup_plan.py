@@ -151,7 +151,7 @@ def _unfit(database: str, pair: PairStatus, because: str) -> BackupdError:
     cures = {
         CopyState.SUSPENDED: f"backupctl copy resume {database}",
         CopyState.SUSPECT: f"backupctl copy seed {database}",
-        CopyState.FAILED: f"backupctl copy seed {database}",
+        CopyState.FAILED: f"put that right, or make the copy anew: backupctl copy seed {database}",
         CopyState.MUST_SEED: f"backupctl copy seed {database}",
         CopyState.RESTORING: "backupctl recover",
     }

@@ -30,7 +30,12 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
     if pair is not None:
         alarms.extend(pair.alarms)
         alarms.extend(_copy_alarms(context, pair))
-    alarms.extend(_backup_alarms(context, view))
+    holds: list[JsonValue] = []
+    try:
+        holds.extend(_holds(context))
+        alarms.extend(_backup_alarms(context, view))
+    except BackupdError as error:
+        alarms.append(f"{error.problem}: {error.because}")
     return {
         "name": context.database,
         "engine": context.engine,
@@ -41,17 +46,21 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "recovery_window": view.recovery_window if view else None,
         "archive_seen_at": view.seen_at.isoformat() if view else None,
         "next_run": _next_run(context),
-        "holds": [
-            {
-                "holder": hold.holder,
-                "needs_from": str(hold.needs_from),
-                "reason": hold.reason,
-                "placed_at": hold.placed_at.isoformat(),
-            }
-            for hold in context.journal.holds(context.database)
-        ],
+        "holds": holds,
         "alarms": list(dict.fromkeys(alarms)),
     }
+
+
+def _holds(context: RunContext) -> list[JsonValue]:
+    return [
+        {
+            "holder": hold.holder,
+            "needs_from": str(hold.needs_from),
+            "reason": hold.reason,
+            "placed_at": hold.placed_at.isoformat(),
+        }
+        for hold in context.journal.holds(context.database)
+    ]
 
 
 def copy_json(copy: CopyStatus) -> dict[str, JsonValue]:

@@ -138,8 +138,8 @@ def _active_state(files: CopyLayout, pair: PairState, facts: dict[str, Any], *, 
 def _passive_status(files: CopyLayout, active: dict[str, Any]) -> CopyStatus:
     marker = read_marker(files.marker) or Marker()
     held = held_logs(files.logs)
-    lives = ask(files.replay_socket, "the replay process") is not None
-    state, because = _passive_state(files, marker, lives=lives)
+    facts = ask(files.replay_socket, "the replay process")
+    state, because = _passive_state(files, marker, facts)
     history = str(active.get("history", "")) or marker.history
     if state is CopyState.HEALTHY and marker.history != history:
         state, because = CopyState.SEEDING, f"it still stands in history {marker.history}; the active writes {history}"
@@ -173,7 +173,7 @@ def _inspected_position(files: CopyLayout, history: str, number: int, marker: Ma
     return Position(history, offsets[1]) if offsets else None
 
 
-def _passive_state(files: CopyLayout, marker: Marker, *, lives: bool) -> tuple[CopyState, str]:
+def _passive_state(files: CopyLayout, marker: Marker, facts: dict[str, Any] | None) -> tuple[CopyState, str]:
     if marker.state in (CopyState.SUSPECT, CopyState.FAILED, CopyState.MUST_SEED):
         return marker.state, marker.because
     suspended = read_json(files.directory / "suspended.json")
@@ -181,8 +181,10 @@ def _passive_state(files: CopyLayout, marker: Marker, *, lives: bool) -> tuple[C
         return CopyState.SUSPENDED, str(suspended.get("comment", "")) or "suspended by a person"
     if marker.state is CopyState.HEALTHY and not files.path.exists():
         return CopyState.MISSING, f"{files.path} does not exist"
-    if not lives:
+    if facts is None:
         return CopyState.STOPPED, "no backupd service replays its log"
+    if facts.get("state") == CopyState.FAILED:  # what only the process knows: a disk that refuses, tried again later
+        return CopyState.FAILED, str(facts.get("because", ""))
     return marker.state, marker.because
 
 
