@@ -45,12 +45,16 @@ class Frozen:
         return (time.monotonic() if self.ended is None else self.ended) - self.since
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Order:
-    """Something to be done between two logs; ``done`` gets its answer or its failure."""
+    """Something to be done between two logs; ``done`` gets its answer or its failure.
+
+    One that ``moves_file`` waits for the end of a freeze: a snapshot is being taken.
+    """
 
     action: Callable[[], dict[str, Any]]
     done: Callable[[dict[str, Any] | BackupdError], None]
+    moves_file: bool
 
 
 class ReplayLoop:
@@ -89,11 +93,15 @@ class ReplayLoop:
             self._changed.notify_all()
 
     def order(
-        self, action: Callable[[], dict[str, Any]], done: Callable[[dict[str, Any] | BackupdError], None]
+        self,
+        action: Callable[[], dict[str, Any]],
+        done: Callable[[dict[str, Any] | BackupdError], None],
+        *,
+        moves_file: bool = False,
     ) -> None:
-        """Do ``action`` between two logs, in this loop's thread."""
+        """Do ``action`` between two logs, in this loop's thread; not while frozen if it ``moves_file``."""
         with self._changed:
-            self._orders.append(_Order(action, done))
+            self._orders.append(_Order(action, done, moves_file))
             self._changed.notify_all()
 
     def thaw(self, frozen: Frozen, *, held: bool = True) -> None:
@@ -144,7 +152,9 @@ class ReplayLoop:
     def _turn(self) -> None:
         path = None
         with self._changed:
-            order = self._orders.popleft() if self._orders else None
+            order = next((one for one in self._orders if not (one.moves_file and self.frozen)), None)
+            if order is not None:
+                self._orders.remove(order)
             if order is None:
                 path = self._next_log()
                 if path is None:

@@ -92,14 +92,14 @@ class Requests:
             "stop": self._stop,
         }
 
-    def _later(self, connection: Connection, action: Callable[[], dict[str, Any]]) -> None:
+    def _later(self, connection: Connection, action: Callable[[], dict[str, Any]], *, moves_file: bool = False) -> None:
         """Do ``action`` between two logs and answer then."""
 
         def done(answer: dict[str, Any] | BackupdError) -> None:
             message = error_to_message(answer) if isinstance(answer, BackupdError) else {"ok": True, **answer}
             connection.send(message)
 
-        self._replayer.loop.order(action, done)
+        self._replayer.loop.order(action, done, moves_file=moves_file)
 
     def _freeze(self, message: Message, connection: Connection) -> None:
         limit = float(message["limit_seconds"])
@@ -172,7 +172,7 @@ class Requests:
 
     def _adopt_seed(self, message: Message, connection: Connection) -> None:
         seed_path, log_path = Path(message["seed_path"]), Path(message["log_path"])
-        self._later(connection, lambda: self._adopt(seed_path, log_path))
+        self._later(connection, lambda: self._adopt(seed_path, log_path), moves_file=True)
 
     def _adopt(self, seed_path: Path, log_path: Path) -> dict[str, Any]:
         header, replay = read_header(log_path), self._replayer.loop.replay
