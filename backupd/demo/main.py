@@ -227,9 +227,9 @@ def _damage(stage: Stage, facts: Facts) -> None:
     os.chmod(segment, 0o600)
     segment.write_bytes(flipped)
     found = stage.ctl("verify", "--level", "data", status=6)
-    named = [line.strip() for line in found.splitlines() if segment.name in line]
+    named = [line.strip() for line in found.splitlines() if segment.name in line and line.strip().startswith("-")]
     expect(bool(named), "the damaged object was not named", f"no line of verify names {segment.name}")
-    tell.quote("\n".join(named), 3)
+    tell.say(*(line.removeprefix("- ") for line in named[:3]))
     segment.write_bytes(whole)
     os.chmod(segment, mode)
     stage.ctl("verify", "--level", "data", quiet=True)
