@@ -81,6 +81,7 @@ def test_a_database_that_another_program_holds_exclusively(fresh: Home) -> None:
     assert sums_of(fresh.root / "out" / "app.db") == (51, 50 * 51 // 2 + 5)
 
 
+@pytest.mark.slow
 def test_the_service_takes_a_bad_database_up_when_it_becomes_good(fresh: Home) -> None:
     fresh.start_service()
     eventually("the service to say so", lambda: f"no database at {fresh.active}" in fresh.service_log())
@@ -166,6 +167,7 @@ def _command(pid: int) -> bytes:
     return b""
 
 
+@pytest.mark.slow
 def test_a_stop_command_that_fails_and_one_that_does_not_help(pair: Home) -> None:
     with pair.program() as program:
         for command, status in ((["false"], 7), (["true"], 4), (["/no/such/program"], 7)):
@@ -180,6 +182,7 @@ def test_a_stop_command_that_fails_and_one_that_does_not_help(pair: Home) -> Non
 # --- the archive ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_archive_directory_that_is_away(pair: Home) -> None:
     away = pair.archive.with_name("unmounted")
     pair.archive.rename(away)
@@ -216,6 +219,7 @@ def test_an_archive_whose_disk_is_not_mounted(pair: Home) -> None:
     pair.backup()
 
 
+@pytest.mark.slow
 def test_an_archive_of_another_database(pair: Home, tmp_path: Path) -> None:
     with home(tmp_path / "other", rows=10) as other:
         other.create()

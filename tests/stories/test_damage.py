@@ -87,7 +87,7 @@ DAMAGES: dict[str, Callable[[Path, Path], None]] = {
     "removed": _removed,
     "swapped": _swapped,
 }
-FAST = {("data", "flipped"), ("log", "removed"), ("map", "cut"), ("backup", "swapped")}
+FAST = {("data", "flipped"), ("log", "removed")}
 CASES = [
     pytest.param(kind, damage, marks=[] if (kind, damage) in FAST else [pytest.mark.slow])
     for kind in ("data", "map", "log", "backup", "incremental")

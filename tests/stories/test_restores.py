@@ -62,6 +62,7 @@ def test_to_a_time(past: Past, tmp_path: Path, name: str) -> None:
     assert _restored(past, tmp_path, "--at", entry.at.isoformat()) == _sums(entry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["update", "delete"])
 def test_to_a_position(past: Past, tmp_path: Path, name: str) -> None:
     entry = past.entries[name]
@@ -129,6 +130,7 @@ def test_a_killed_restore_is_resumed(past: Past) -> None:
     _as_new(pair)
 
 
+@pytest.mark.slow
 def test_a_restore_that_died_is_undone_by_recover(past: Past) -> None:
     pair = past.pair
     before = sums_of_live(pair)
@@ -142,6 +144,7 @@ def test_a_restore_that_died_is_undone_by_recover(past: Past) -> None:
     pair.wait_same()
 
 
+@pytest.mark.slow
 def test_a_restore_to_a_moment_before_a_disaster(past: Past) -> None:
     pair = past.pair
     good = pair.commit()
@@ -177,6 +180,7 @@ def _as_new(pair: Home) -> None:
     assert sums_of(pair.root / "look" / "app.db") == (entry.rows, entry.total)
 
 
+@pytest.mark.slow
 def test_interrupted_by_a_person(past: Past, tmp_path: Path) -> None:
     pair = past.pair
     before = sums_of_live(pair)

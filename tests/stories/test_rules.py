@@ -185,6 +185,7 @@ def _is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
+@pytest.mark.slow
 def test_truncation_that_is_switched_off_is_a_reason_too(pair: Home) -> None:
     pair.commit()
     pair.wait_replayed()

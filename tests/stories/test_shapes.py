@@ -112,6 +112,7 @@ def test_status(pair: Home) -> None:
     assert ID.fullmatch(row["last_incremental"]["id"])
 
 
+@pytest.mark.slow
 def test_the_ends_of_the_recovery_window_can_be_restored(pair: Home, tmp_path: Path) -> None:
     window = pair.ok("status", "--json").json["databases"][0]["recovery_window"]
     for name in ("from", "to"):
@@ -139,6 +140,7 @@ def test_errors_as_json(pair: Home, status: int, words: list[str]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_changing_commands_change_nothing_when_dry(pair: Home, tmp_path: Path) -> None:
     pair.wait_replayed()
     archive = {path: digest(path) for path in pair.objects()}
@@ -169,6 +171,7 @@ def test_nothing_is_open_to_others(pair: Home, tmp_path: Path) -> None:
     assert stat.S_IMODE(pair.passive.stat().st_mode) & 0o007 == 0
 
 
+@pytest.mark.slow
 def test_a_restored_active_is_not_open_to_others(pair: Home) -> None:
     pair.backup()
     pair.wait_same()
