@@ -223,7 +223,11 @@ class PageSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TruncationEvidence:
-    """What the two copies can say about their log (design: truncation); None means not known."""
+    """What the two copies can say about their log (design: truncation); None means not known.
+
+    ``oldest_held`` is where the log that either copy holds begins, ``passive_log_from``
+    where the passive's own log begins that goes on to its newest without a gap.
+    """
 
     history: str | None
     oldest_held: Position | None
@@ -233,6 +237,7 @@ class TruncationEvidence:
     passive_checkpointed: Position | None
     active_checkpointed: Position | None
     seen_at: datetime
+    passive_log_from: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)

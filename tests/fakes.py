@@ -315,6 +315,7 @@ class FakeWriter:
             passive_checkpointed=at,
             active_checkpointed=self.position("a"),
             seen_at=self.clock.now(),
+            passive_log_from=min((log.start for log, _ in self.logs("b")), default=None),
         )
 
     def truncate(self, before: Position, archived: Mapping[str, int]) -> Truncated:

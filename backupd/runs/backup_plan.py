@@ -73,7 +73,7 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
         backups,
         pair.history,
         unfit=unfit,
-        oldest_held=context.writer.truncation_evidence().oldest_held,
+        oldest_held=context.writer.truncation_evidence().passive_log_from,
         raise_to_full=context.policy.backup.raise_to_full,
         archived_log_counts=True,
     )

@@ -29,7 +29,24 @@ def evidence(writer: SqliteWriter) -> TruncationEvidence:
         passive_checkpointed=pair.passive.checkpointed,
         active_checkpointed=pair.active.checkpointed,
         seen_at=writer.clock.now(),
+        passive_log_from=_gap_free_from(writer, pair.history),
     )
+
+
+def _gap_free_from(writer: SqliteWriter, history: str | None) -> Position | None:
+    """Where the passive's newest unbroken stretch of log begins; its replayed position when it holds none."""
+    files = writer.passive_files()
+    if history is None:
+        return None
+    numbers = LogDir(files.logs).history(history).numbers()
+    first = next(
+        (here for before, here in zip(numbers[-2::-1], numbers[::-1], strict=False) if here != before + 1), None
+    )
+    offsets = log_offsets(log_path(files.logs, history, first or numbers[0])) if numbers else None
+    if offsets is not None:
+        return Position(history, offsets[0])
+    replayed = writer.pair().passive.replayed
+    return replayed if replayed is not None and replayed.history == history else None
 
 
 def _oldest_held(writer: SqliteWriter, history: str | None) -> Position | None:

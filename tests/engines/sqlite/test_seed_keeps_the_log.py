@@ -79,3 +79,21 @@ def test_an_increment_after_a_seed_finds_no_gap(writer: SqliteWriter, lost: str)
         assert seen.backup_id == "the full"
     app.close()
     assert writer.copies["b"].read_bytes() == writer.copies["a"].read_bytes()
+
+
+def test_a_log_that_is_lost_on_the_passive_alone_moves_where_its_log_begins(writer: SqliteWriter) -> None:
+    """Else every increment would fail at the gap; so it is raised to a full, which ends it."""
+    app = sqlite3.connect(writer.copies["a"], isolation_level=None, timeout=10)
+    with writer.replication():
+        base = writer.prepare(checkpoint=False, timeout_seconds=30, report=quiet).position
+        for n in range(4):
+            app.execute("INSERT INTO t VALUES (?)", (n,))
+            last = writer.prepare(checkpoint=False, timeout_seconds=30, report=quiet).position
+        whole = writer.truncation_evidence().passive_log_from
+        assert whole is not None
+        assert whole <= base
+    app.close()
+    closed = writer.closed_logs(base, last)
+    closed[1].path.unlink()
+    begins = writer.truncation_evidence().passive_log_from
+    assert begins == closed[2].log.start
