@@ -160,6 +160,8 @@ class Capture:
             self.ship()
         acknowledged = self.acks.let_go(self.hands.cutter.cursor, now, somebody_waits=somebody_waits)
         self.hands.marks.advance(index, acknowledged)
+        if somebody_waits:
+            self.hands.marks.renew(acknowledged)
         if self.hands.marks.step_aside(acknowledged):
             self._fully_sealed(Sealed(*acknowledged, full=True))
         if self._due_to_seal(index, now):

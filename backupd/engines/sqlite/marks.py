@@ -100,18 +100,41 @@ class ReadMarks:
         full = index.max_frame > 0 and index.backfilled == index.max_frame
         if held is None or held.on_slot_zero or self._next is not None or not (caught_up and full):
             return False
-        begun = self._begin_next(1 - held.reader)
+        begun, _ = self._begin_next(1 - held.reader)
         if (begun.salts, begun.upper_frame) != acknowledged:
             return False  # a commit came in between; it is the next mark then, and ends as any other
         self._source.end_read(held.reader)
         self._held, self._next = replace(begun, on_slot_zero=True), None
         return True
 
-    def _begin_next(self, reader: int) -> _Mark:
+    def renew(self, acknowledged: tuple[Salts, int]) -> None:
+        """Begin once more at the newest frame, for an application that waits although the held mark should be there.
+
+        A mark is an upper bound only: when every slot was taken as it began, it shares
+        the older mark of another reader, and stays there when that reader has left
+        (sqlite wal.c walTryBeginRead).  Nothing may be un-acknowledged.
+        """
+        held = self._held
+        if held is None or held.on_slot_zero or self._next is not None or not _covers(acknowledged, held):
+            return
+        before = self._source.index()
+        if before.backfilled >= before.max_frame:
+            return  # all is in the main file: that is for step_aside
+        begun, after = self._begin_next(1 - held.reader)
+        if not _covers(acknowledged, begun):
+            return  # a commit came in between; it is the next mark then, and ends as any other
+        if after.backfilled >= after.max_frame:
+            self._source.end_read(begun.reader)  # perhaps on slot 0, where the log may be restarted: not unawares
+        else:
+            self._source.end_read(held.reader)
+            self._held = begun
+        self._next = None
+
+    def _begin_next(self, reader: int) -> tuple[_Mark, WalIndex]:
         self._source.begin_read(reader)
         index = self._source.index()  # read after the begin: an upper bound of what the mark sees
         self._next = _Mark(reader, (index.salt1, index.salt2), index.max_frame)
-        return self._next
+        return self._next, index
 
     def release_all(self) -> None:
         """End both marks; only under the write lock, or when a gap is accepted."""

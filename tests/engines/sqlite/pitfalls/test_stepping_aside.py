@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+
 import pytest
 
 from tests.engines.sqlite.pitfalls.world import Agent, App, World
@@ -87,4 +89,29 @@ def test_what_is_not_acknowledged_is_not_let_go(world: World) -> None:
     assert app.execute("PRAGMA wal_checkpoint(RESTART)")[0][0] == 0
     app.write("three")
     agent.tick()
+    world.assert_equal(app)
+
+
+def test_a_mark_that_shares_the_slot_of_a_reader_that_left_does_not_stay_in_the_way(world: World) -> None:
+    """All four slots were taken as the mark began; without commits, nothing else would make it begin anew."""
+    app, agent = caught_up(world)
+    readers = ("one reader", "another reader", "a third reader")
+    for name in readers:
+        app.write(name)
+        app.open(name=name)
+        app.execute("BEGIN", name=name)
+        app.execute("SELECT count(*) FROM t", name=name)
+    app.write("two")
+    for _ in range(2):
+        agent.tick()
+    for name in readers:
+        app.execute("COMMIT", name=name)
+    app.open(name="patient", timeout=5.0)
+    app.send(do="execute", name="patient", sql="PRAGMA wal_checkpoint(RESTART)", values=[])
+    while not select.select([app.process.stdout], [], [], 0.02)[0]:
+        agent.tick()
+    assert app.answer()[0][0] == 0
+    app.write("three")
+    agent.tick()
+    assert set(world.kinds()[1:]) == {"FRAMES"}
     world.assert_equal(app)
