@@ -13,7 +13,7 @@ from backupd.archive import names
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.envelope import malformed, seal, unseal
 from backupd.archive.objects import Sealed, read_whole, twice
-from backupd.errors import NotFound, ObjectExists, ObjectMissing, Refused
+from backupd.errors import DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
 from backupd.ports import Clock, ObjectStore
 
 
@@ -40,7 +40,12 @@ class Repository:
 
     @classmethod
     def create(cls, store: ObjectStore, clock: Clock) -> Repository:
-        """Make a new archive; one that is there already is opened."""
+        """Make a new archive; one that is there already is opened.
+
+        Raises:
+            DamageFound: there are backups at that place, and no ``repo.json`` that they belong to.
+        """
+        _refuse_headless(store)
         content = {
             "created_at": clock.now().isoformat(),
             "created_by": f"backupd {__version__}",
@@ -60,12 +65,13 @@ class Repository:
 
         Raises:
             NotFound: there is none at that place.
-            DamageFound: its ``repo.json`` is damaged.
+            DamageFound: its ``repo.json`` is damaged, or is missing over backups.
         """
         name = names.REPOSITORY
         try:
             content = twice(store, name, lambda: unseal("repository", name, read_whole(store, name), None))
         except ObjectMissing as problem:
+            _refuse_headless(store)
             raise NotFound(
                 f"{store.describe()} holds no archive",
                 because=f"it has no {name}",
@@ -109,8 +115,10 @@ class Repository:
         Raises:
             Refused: the part belongs to another pair of that name.
             NotFound: there is no such part, and ``identity`` is None.
+            DamageFound: there are objects, and no ``identity.json`` that says whose.
         """
         dbid = names.database_id(name, engine)
+        self._refuse_nameless(dbid)
         if identity is not None:
             try:
                 content = {
@@ -138,3 +146,32 @@ class Repository:
                 next_step="give this database an archive of its own: `archive = ...` in its policy",
             )
         return DatabaseArchive(self, name, engine, dbid)
+
+    def _refuse_nameless(self, dbid: str) -> None:
+        name = names.identity_name(dbid)
+        first = next(iter(self.store.list(f"db/{dbid}/")), None)
+        if first is None:
+            return
+        try:
+            self.store.stat(name)
+        except ObjectMissing:
+            raise _lost(name, first.name) from None
+
+
+def _refuse_headless(store: ObjectStore) -> None:
+    """A place with backups but without ``repo.json`` is a damaged archive and not an empty one."""
+    try:
+        store.stat(names.REPOSITORY)
+    except ObjectMissing:
+        first = next(iter(store.list("db/")), None)
+        if first is not None:
+            raise _lost(names.REPOSITORY, first.name) from None
+
+
+def _lost(name: str, witness: str) -> DamageFound:
+    return DamageFound(
+        f"{name} is missing",
+        because=f"it was written before everything else, and {witness} is there",
+        next_step=f"put {name} back from a copy of the archive, or name an empty place as the archive",
+        object=name,
+    )

@@ -234,3 +234,21 @@ def test_verdicts_are_kept_beside_the_backup(pages: Path) -> None:
     verdict = Verdict(full.record.id, "verify", "data", clock.now(), False, ("a finding",), 123, 1.5)
     archive.write_verdict(verdict)
     assert archive.verdicts(full.record.id) == (verdict,)
+
+
+@pytest.mark.parametrize("lost", ["repo.json", "identity.json"])
+def test_a_lost_head_is_damage_and_never_begun_anew(lost: str) -> None:
+    """A new head over old backups would belong to none of them, for good."""
+    store = MemoryStore()
+    archive = Repository.create(store, ObedientClock()).database("orders", "sqlite", "the pair")
+    archive.begin(BackupType.FULL, parent=None)
+    name = "repo.json" if lost == "repo.json" else f"db/{archive.dbid}/identity.json"
+    store.delete(name)
+    for identity in ("the pair", None):
+        with pytest.raises(DamageFound) as found:
+            Repository.create(store, ObedientClock()).database("orders", "sqlite", identity)
+        assert found.value.problem == f"{name} is missing"
+    if lost == "repo.json":
+        with pytest.raises(DamageFound):
+            Repository.open(store, ObedientClock())
+    assert name not in [each.name for each in store.list("")]
