@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.errors import NotFound
+from backupd.errors import BackupdError, NotFound
 
 if TYPE_CHECKING:
     from backupd.bootstrap import House
@@ -44,8 +44,21 @@ def opened(option: str | None) -> Iterator[House]:
     house = open_house(config_path(option))
     try:
         yield house
+    except BackupdError as error:
+        _name_the_database(error)
+        raise
     finally:
         house.close()
+
+
+# The database that this command works on; the rooms below say DATABASE, for they do not know its name.
+_meant: list[str] = []
+
+
+def _name_the_database(error: BackupdError) -> None:
+    if _meant:
+        error.because = error.because.replace("DATABASE", _meant[-1])
+        error.next_step = error.next_step.replace("DATABASE", _meant[-1])
 
 
 def one(house: House, database: str, report: ReportProgress | None = None) -> RunContext:
@@ -54,6 +67,7 @@ def one(house: House, database: str, report: ReportProgress | None = None) -> Ru
     Raises:
         NotFound: no policy names it; the nearest right name is said.
     """
+    _meant.append(database)
     try:
         return house.context(database, report) if report else house.context(database)
     except NotFound:
