@@ -108,6 +108,7 @@ def test_a_mark_that_shares_the_slot_of_a_reader_that_left_does_not_stay_in_the_
         app.execute("COMMIT", name=name)
     app.open(name="patient", timeout=5.0)
     app.send(do="execute", name="patient", sql="PRAGMA wal_checkpoint(RESTART)", values=[])
+    assert app.process.stdout is not None
     while not select.select([app.process.stdout], [], [], 0.02)[0]:
         agent.tick()
     assert app.answer()[0][0] == 0
