@@ -16,6 +16,7 @@ from backupd.engines.sqlite.logfile import ClosedFile
 from backupd.engines.sqlite.marks import ReadMarks, Stand
 from backupd.engines.sqlite.pairfile import change_pair, load_pair
 from backupd.engines.sqlite.resume import ResumeKind
+from backupd.engines.sqlite.scan_watch import ScanWatch
 from backupd.engines.sqlite.seal import Sealed
 from backupd.engines.sqlite.seed import seed_delta, seed_full
 from backupd.engines.sqlite.source import ActiveFile
@@ -66,7 +67,10 @@ def begin_capture(capture: Capture, because_gap: str = "") -> None:
         _seed_full(capture, stand)
     elif resume.kind in (ResumeKind.DELTA, ResumeKind.NEW_HISTORY):
         capture.state = "seeding"
-        capture.closed(seed_delta(cutter, stand, capture.pulse))
+        watch = ScanWatch(capture, stand)
+        closed = seed_delta(cutter, stand, watch.pulse)
+        watch.hand_over()
+        capture.closed(closed)
     _settle(capture, stand)
     if pair and pair.seed_because and resume.kind is not ResumeKind.FULL_SEED:
         capture.wanted.append(pair.seed_because)
@@ -107,7 +111,9 @@ def seed_again(capture: Capture, because: str) -> None:
 def _seed_full(capture: Capture, stand: Stand) -> None:
     capture.state = "seeding"
     capture.write_state()
-    closed = seed_full(capture.hands.cutter, stand, capture.config.seed_path, capture.pulse)
+    watch = ScanWatch(capture, stand)
+    closed = seed_full(capture.hands.cutter, stand, capture.config.seed_path, watch.pulse)
+    watch.hand_over()
     capture.save_map()
     capture.closed(closed)
     capture.adopting = True
