@@ -187,15 +187,15 @@ class _Restoring:
 
     @contextmanager
     def _application_stopped(self) -> Iterator[None]:
-        """The application is stopped by the policy's command, and started again however the restore ends."""
+        """The application is stopped by the policy's command, and started however the restore or the stop ends."""
         rules = self.context.policy.restore
         if self.plan.role == "directory" or not rules.stop_command:
             yield
             return
         self.context.journal.note(self.run.id, "the policy's stop command runs", stopped=True)
-        step("restore.stop_command")
-        self.context.run_command(rules.stop_command, rules.command_seconds_max)
         try:
+            step("restore.stop_command")
+            self.context.run_command(rules.stop_command, rules.command_seconds_max)
             yield
         finally:
             self._start_application()

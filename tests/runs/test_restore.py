@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -151,6 +152,23 @@ def test_too_little_space_is_said_before_anything_happens(chain: World, monkeypa
     with pytest.raises(NotHealthy) as caught:
         restore(chain, RestoreWish.latest(), "active")
     assert "1000 B are free" in caught.value.because
+
+
+def test_the_application_is_started_again_when_stopping_it_fails_halfway(
+    chain: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.policy["restore"] = {"stop_command": ["stop"], "start_command": ["start"]}
+    run = World._run_command
+
+    def fails(self: World, argv: Sequence[str], seconds_max: float) -> None:
+        run(self, argv, seconds_max)
+        if argv == ["stop"]:
+            raise NotHealthy("the stop command failed", because="status 1", next_step="look at it")
+
+    monkeypatch.setattr(World, "_run_command", fails)
+    with pytest.raises(NotHealthy, match="the stop command failed"):
+        restore(chain, RestoreWish.latest(), "active")
+    assert chain.commands == [["stop"], ["start"]]
 
 
 def test_the_application_is_started_again_when_the_restore_fails(chain: World) -> None:
