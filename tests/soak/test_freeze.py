@@ -102,7 +102,7 @@ def test_replay_goes_on_at_the_limit_and_the_stopped_run_says_that_its_freeze_br
     os.kill(process.pid, signal.SIGCONT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err  # the first try was thrown away, the second is whole
-    assert "the first freeze did not hold: replay resumed by itself" in out
+    assert "the last freeze did not hold: replay resumed by itself" in out
     assert len(made.backups()) == 2
     assert made.ctl("verify").returncode == 0
     assert [path.name for path in made.passive.parent.iterdir()] == [made.passive.name]
