@@ -8,7 +8,7 @@ import typer
 
 from backupd.cli import backup_facts, house, output, progress
 from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, JsonOption
-from backupd.model.records import BackupType
+from backupd.model.kinds import BackupType
 
 EXAMPLES = ("backupctl backup orders --type full", "backupctl backup orders --type incremental --dry-run")
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from backupd.cli import human, output
-from backupd.model.records import Progress
-from backupd.ports import ReportProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Drawing
     from rich.progress import TaskID
+
+    from backupd.model.records import Progress
+    from backupd.ports import ReportProgress
 
 
 def _silent(progress: Progress) -> None:

@@ -4,37 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
+from backupd.model.kinds import BackupType, LogKind
 from backupd.model.position import Position
 
-
-class BackupType(StrEnum):
-    """The types of a backup (design: words)."""
-
-    FULL = "full"
-    INCREMENTAL = "incremental"
-    DIFFERENTIAL = "differential"
-    COPY = "copy"
-
-    @property
-    def takes_pages(self) -> bool:
-        """Whether it holds every page (full, copy) or only names log files."""
-        return self in (BackupType.FULL, BackupType.COPY)
-
-    @property
-    def moves_stamp(self) -> bool:
-        """Whether it becomes the base of the next increment."""
-        return self in (BackupType.FULL, BackupType.INCREMENTAL)
-
-
-class LogKind(StrEnum):
-    """What a log file carries."""
-
-    SEED = "seed"
-    FRAMES = "frames"
-    DELTA = "delta"
-    CONTROL = "control"
+__all__ = [  # with the kinds, so that a user of records needs one address
+    "ArchivedBackup", "BackupRecord", "BackupType", "Hold", "LogFile", "LogKind", "Progress", "Stamp", "Stamps",
+    "StoredFile", "StoredLog", "StoredMap", "StoredSegment",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
