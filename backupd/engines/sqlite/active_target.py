@@ -17,7 +17,6 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +24,9 @@ from backupd.engines.sqlite.holders import processes_using
 from backupd.engines.sqlite.layout import read_json, sync_directory
 from backupd.engines.sqlite.locks import lock_is_free
 from backupd.engines.sqlite.pairfile import change_pair
-from backupd.engines.sqlite.restore_stage import RestoreStage, stage_of
+from backupd.engines.sqlite.restore_stage import RestoreStage, StagedTarget, stage_of
 from backupd.engines.sqlite.status import ask
 from backupd.errors import NotHealthy, Refused
-from backupd.model.position import Position
-from backupd.model.records import LogFile
 from backupd.ports import ProcessUse, TargetFacts
 from backupd.steps import step
 
@@ -42,14 +39,13 @@ _FLOCK = struct.Struct("hhqqi4x")
 _PARKED = ".before-restore"
 
 
-class ActiveTarget:
+class ActiveTarget(StagedTarget):
     """See ``ports.RestoreTarget``."""
 
     def __init__(self, writer: SqliteWriter) -> None:
         self._writer = writer
         self._files = writer.active_files()
-        self.path = self._files.path
-        self._stage = RestoreStage(stage_of(self.path))
+        super().__init__(self._files.path)
 
     # --- before -------------------------------------------------------------
 
@@ -104,26 +100,6 @@ class ActiveTarget:
                 )
             time.sleep(0.02)
         self._refuse_users()
-
-    def stage_path(self, file_name: str) -> Path:  # noqa: ARG002 - one file a database
-        """See ``ports.RestoreTarget``."""
-        return self._stage.path
-
-    def live_path(self, file_name: str) -> Path | None:  # noqa: ARG002 - one file a database
-        """See ``ports.RestoreTarget``."""
-        return self.path if self.path.exists() else None
-
-    def read_log(self, path: Path) -> LogFile:
-        """See ``ports.RestoreTarget``."""
-        return self._stage.read_log(path)
-
-    def apply_log(self, path: Path, *, until: Position | None, at: datetime | None) -> Position:
-        """See ``ports.RestoreTarget``."""
-        return self._stage.apply_log(path, until=until, at=at)
-
-    def check(self) -> Sequence[str]:
-        """See ``ports.RestoreTarget``."""
-        return self._stage.check()
 
     # --- the change ---------------------------------------------------------
 

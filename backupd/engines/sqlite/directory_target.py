@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from backupd.engines.sqlite.layout import sync_directory
-from backupd.engines.sqlite.restore_stage import RestoreStage, stage_of
+from backupd.engines.sqlite.restore_stage import StagedTarget
 from backupd.errors import NotHealthy, Refused
-from backupd.model.position import Position
-from backupd.model.records import LogFile
 from backupd.ports import TargetFacts
 from backupd.steps import step
 
 
-class DirectoryTarget:
+class DirectoryTarget(StagedTarget):
     """See ``ports.RestoreTarget``; the file keeps its name and is readable by its owner only."""
 
     def __init__(self, directory: Path, file_name: str) -> None:
-        self.path = directory / file_name
-        self._stage = RestoreStage(stage_of(self.path))
+        super().__init__(directory / file_name)
 
     def facts(self) -> TargetFacts:
         """See ``ports.RestoreTarget``."""
@@ -60,26 +55,6 @@ class DirectoryTarget:
 
     def _names(self) -> tuple[Path, Path, Path]:
         return (self.path, self.path.with_name(self.path.name + "-wal"), self.path.with_name(self.path.name + "-shm"))
-
-    def stage_path(self, file_name: str) -> Path:  # noqa: ARG002 - one file a database
-        """See ``ports.RestoreTarget``."""
-        return self._stage.path
-
-    def live_path(self, file_name: str) -> Path | None:  # noqa: ARG002 - one file a database
-        """See ``ports.RestoreTarget``."""
-        return self.path if self.path.exists() else None
-
-    def read_log(self, path: Path) -> LogFile:
-        """See ``ports.RestoreTarget``."""
-        return self._stage.read_log(path)
-
-    def apply_log(self, path: Path, *, until: Position | None, at: datetime | None) -> Position:
-        """See ``ports.RestoreTarget``."""
-        return self._stage.apply_log(path, until=until, at=at)
-
-    def check(self) -> Sequence[str]:
-        """See ``ports.RestoreTarget``."""
-        return self._stage.check()
 
     def activate(self, *, came_from: str) -> None:  # noqa: ARG002 - no history here
         """See ``ports.RestoreTarget``; a log of a file that was there would spoil the new one, so it goes first."""

@@ -93,3 +93,31 @@ class RestoreStage:
             because=error.strerror or str(error),
             next_step=f"make room on {self.path.parent} or fix its rights, then run the same restore again",
         )
+
+
+class StagedTarget:
+    """What every restore target does with its stage; where it may be put is the target's own matter."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stage = RestoreStage(stage_of(path))
+
+    def stage_path(self, file_name: str) -> Path:  # noqa: ARG002 - one file a database
+        """See ``ports.RestoreTarget``."""
+        return self._stage.path
+
+    def live_path(self, file_name: str) -> Path | None:  # noqa: ARG002 - one file a database
+        """See ``ports.RestoreTarget``."""
+        return self.path if self.path.exists() else None
+
+    def read_log(self, path: Path) -> LogFile:
+        """See ``ports.RestoreTarget``."""
+        return self._stage.read_log(path)
+
+    def apply_log(self, path: Path, *, until: Position | None, at: datetime | None) -> Position:
+        """See ``ports.RestoreTarget``."""
+        return self._stage.apply_log(path, until=until, at=at)
+
+    def check(self) -> Sequence[str]:
+        """See ``ports.RestoreTarget``."""
+        return self._stage.check()
