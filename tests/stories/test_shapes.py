@@ -39,7 +39,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 def _at_least_one_backup(pair: Home) -> None:
     """The module's first test takes some; a run of the slow tests alone has left it out."""
-    if not pair.ok("list", "--json").json["backups"]:
+    if pair.ok("status", "--json").json["databases"][0]["last_full"] is None:
         pair.ok("backup", "orders", "--type", "full")
 
 
