@@ -19,6 +19,7 @@ from backupd.engines.sqlite.logfile import read_control, read_digest, read_heade
 from backupd.engines.sqlite.logheader import LogHeader, LogKindCode, unwritable
 from backupd.engines.sqlite.marker import Applying, Identity, Marker, read_marker, write_marker
 from backupd.engines.sqlite.pagemap import PageMap, load_map, roll_forward
+from backupd.engines.sqlite.passive_file import refuse_foreign
 from backupd.errors import DamageFound, NotFound, NotHealthy
 from backupd.model.pair import CopyState
 from backupd.steps import step
@@ -247,8 +248,8 @@ class Replay:
         self.map = None
         seed_map = self._check_seed(seed_path, header)
         applying = Applying(header.history, header.number, str(seed_path))
-        marker = stamps_up_to(self.marker, self.logs, header)
-        self._set(replace(marker, state=CopyState.SEEDING, because="a seed is being put in place", applying=applying))
+        marker = replace(stamps_up_to(self.marker, self.logs, header), state=CopyState.SEEDING, applying=applying)
+        self._set(replace(marker, because="a seed is being put in place"))
         self._place_seed(seed_path, header, log_path, seed_map)
         return self.marker
 
@@ -271,6 +272,7 @@ class Replay:
         try:
             if seed_path.exists():
                 seed_map = seed_map or self._check_seed(seed_path, header)
+                refuse_foreign(self.db_path, self.marker)
                 step("replay.seed_rename")
                 os.rename(seed_path, self.db_path)
             else:
@@ -284,11 +286,7 @@ class Replay:
         self.save_map()
 
     def save_map(self, path: Path | None = None, *, durable: bool = True) -> Path:
-        """Save the map as of the replayed log, to its own place or to ``path``; answers where.
-
-        Raises:
-            NotHealthy: the copy is not ready, or the disk refuses.
-        """
+        """Save the map as of the replayed log, here or to ``path``; answers where. Raises NotHealthy."""
         if self.map is None:
             raise NotHealthy(
                 "there is no page map to save", because=f"the passive is {self.marker.state}", next_step=_SEED_NEXT

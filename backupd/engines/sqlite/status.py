@@ -16,6 +16,7 @@ from backupd.engines.sqlite.control import ControlClient
 from backupd.engines.sqlite.layout import CopyLayout, PairLayout, read_json
 from backupd.engines.sqlite.marker import Marker, read_marker
 from backupd.engines.sqlite.pairfile import PairState
+from backupd.engines.sqlite.passive_file import foreign
 from backupd.errors import BackupdError
 from backupd.model.pair import CopyRole, CopyState, CopyStatus, PairStatus
 from backupd.model.position import Position
@@ -174,6 +175,9 @@ def _inspected_position(files: CopyLayout, history: str, number: int, marker: Ma
 
 
 def _passive_state(files: CopyLayout, marker: Marker, facts: dict[str, Any] | None) -> tuple[CopyState, str]:
+    # A seed may have come into place after the marker was read; the marker as it is now knows of it.
+    if foreign(files.path, marker) and (because := foreign(files.path, read_marker(files.marker))):
+        return CopyState.FAILED, because
     if marker.state in (CopyState.SUSPECT, CopyState.FAILED, CopyState.MUST_SEED):
         return marker.state, marker.because
     suspended = read_json(files.directory / "suspended.json")

@@ -24,7 +24,9 @@ from typing import Any
 
 from backupd.engines.sqlite.layout import CopyLayout, PairLayout, make_directory
 from backupd.engines.sqlite.locks import lock_is_free
+from backupd.engines.sqlite.marker import read_marker
 from backupd.engines.sqlite.pairfile import PairState, change_pair, load_pair, open_pair
+from backupd.engines.sqlite.passive_file import refuse_foreign
 from backupd.errors import Busy
 from backupd.steps import step
 
@@ -87,6 +89,7 @@ class Supervisor:
 
         Raises:
             Busy: another service or run replicates it already.
+            Refused: somebody's file is at the passive's path.
         """
         make_directory(self._layout.directory)
         fd = os.open(self._layout.replication_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -100,9 +103,15 @@ class Supervisor:
                 next_step="use the running service, or stop it first",
             ) from None
         self._lock_fd = fd
-        names = sorted(self._copies)
-        pair = open_pair(self._layout.pair, (names[0], names[1]), self._first_active)
-        self._prepare(pair)
+        try:
+            names = sorted(self._copies)
+            pair = open_pair(self._layout.pair, (names[0], names[1]), self._first_active)
+            passive = self._layout.copy(pair.passive, self._copies[pair.passive])
+            refuse_foreign(passive.path, read_marker(passive.marker))
+            self._prepare(pair)
+        except BaseException:
+            self._release()
+            raise
         self.poll()
 
     def _prepare(self, pair: PairState) -> None:
@@ -242,9 +251,12 @@ class Supervisor:
             for role in ("capture", "replay"):
                 if role in self._children:
                     self._end(self._children[role])
-            if self._lock_fd >= 0:
-                os.close(self._lock_fd)
-                self._lock_fd = -1
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
 
 def _write_config(path: Path, value: dict[str, Any]) -> Path:
