@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backupd.cli import house, human, output, progress
 from backupd.cli.options import AnyDatabaseArgument, ConfigOption, DryRunOption, JsonOption, YesOption
 from backupd.cli.question import agreed
+from backupd.errors import NotFound
+
+if TYPE_CHECKING:
+    from backupd.runs.context import RunContext
 
 EXAMPLES = ("backupctl prune orders --dry-run", "backupctl prune --yes")
 
@@ -31,6 +35,9 @@ def prune(
     answers: list[dict[str, Any]] = []
     with house.opened(config) as opened:
         for name in house.chosen(opened, database):
+            if database is None and not _has_archive(house.one(opened, name)):
+                output.say(f"{name}  has no backup yet")
+                continue
             if not dry_run and not yes and not as_json and sys.stdin.isatty():
                 plan = plan_prune(house.one(opened, name))
                 print_plan(name, plan)
@@ -45,6 +52,15 @@ def prune(
     if as_json:
         output.print_json({"databases": answers})
     return 0
+
+
+def _has_archive(context: RunContext) -> bool:
+    """Whether the archive holds anything of the database."""
+    try:
+        context.archive()
+    except NotFound:
+        return False
+    return True
 
 
 def print_plan(database: str, plan: Any) -> None:

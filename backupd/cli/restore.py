@@ -49,6 +49,12 @@ def restore(
     from backupd.runs.restore import run_restore
     from backupd.runs.restore_plan import plan_restore
 
+    if not target.strip():
+        raise UsageProblem(
+            "no target is named",
+            because="--target is empty (a variable that is not set?)",
+            next_step="say --target active, or --target DIR",
+        )
     wish, note = _wish(at, to, backup)
     with house.opened(config) as opened:
         with progress.shown() as report:

@@ -47,8 +47,14 @@ def verify(
     findings: list[str] = []
     with house.opened(config) as opened:
         for name, ids in _by_database(opened, backups or []).items():
-            with progress.shown() as report:
-                outcome = run_verify(house.one(opened, name, report), level=level.value, backup_ids=tuple(ids))
+            try:
+                with progress.shown() as report:
+                    outcome = run_verify(house.one(opened, name, report), level=level.value, backup_ids=tuple(ids))
+            except NotFound as nothing:
+                if backups:
+                    raise
+                output.say(f"{name}  not verified: {nothing.problem}")  # another database may have backups
+                continue
             answers.append({"database": name, **outcome.to_json()})
             findings += outcome.findings
             if not as_json:

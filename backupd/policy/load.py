@@ -63,9 +63,17 @@ def find_config(option: str | Path | None, environ: Mapping[str, str]) -> Path:
             next_step="give --config DIR/backupd.toml; backupctl init DIR writes a first one",
         )
     path = Path(named).absolute()
-    if path.is_dir():
-        path /= "backupd.toml"
-    if not path.exists():
+    try:
+        if path.is_dir():
+            path /= "backupd.toml"
+        there = path.exists()
+    except OSError as error:
+        raise ConfigInvalid(
+            f"the service config {path} cannot be read",
+            because=_os_words(error),
+            next_step="run this as the user that owns the config (init makes its directory private)",
+        ) from None
+    if not there:
         raise ConfigInvalid(
             f"the service config {path} cannot be used",
             because="there is no such file",
@@ -187,8 +195,25 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
             sentence = f"{good[database].path.name} is the policy of {database} already; a database has one policy"
             problems.append(Problem(path, 0, "database", sentence, database))
             continue
+        shared = _file_of_another(loaded, good)
+        if shared:
+            problems.append(Problem(path, 0, "copies", shared, database))
+            continue
         good[database] = loaded
     return good, problems
+
+
+def _file_of_another(loaded: LoadedPolicy, others: Mapping[str, LoadedPolicy]) -> str:
+    """Which file of this policy is a copy of another database already; empty when none is."""
+    taken = {
+        os.path.realpath(place.path): f"copy {name} of {other}"
+        for other, each in others.items()
+        for name, place in each.policy.copies.items()
+    }
+    for name, place in loaded.policy.copies.items():
+        if whose := taken.get(os.path.realpath(place.path)):
+            return f"{place.path} (copy {name}) is {whose} already; a file belongs to one database"
+    return ""
 
 
 def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:

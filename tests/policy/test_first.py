@@ -18,7 +18,8 @@ COPIES = {"a": "/data/app.db", "b": "/data/passive/app.db"}
 
 
 def write(directory: Path, database: str = "orders", archive: str = "file:///backups", active: str = "a") -> list[Path]:
-    return write_first_files(directory, database=database, copies=COPIES, active=active, archive=archive)
+    copies = {name: path.replace("app.db", f"{database}.db") for name, path in COPIES.items()}
+    return write_first_files(directory, database=database, copies=copies, active=active, archive=archive)
 
 
 def test_the_first_files_load_and_are_private(tmp_path: Path) -> None:
@@ -27,7 +28,10 @@ def test_the_first_files_load_and_are_private(tmp_path: Path) -> None:
     setup = load_setup(config)
     loaded = setup.policies["orders"]
     assert loaded.warnings == ()
-    assert {name: copy.path for name, copy in loaded.policy.copies.items()} == COPIES
+    assert {name: copy.path for name, copy in loaded.policy.copies.items()} == {
+        "a": "/data/orders.db",
+        "b": "/data/passive/orders.db",
+    }
     assert loaded.policy.sqlite.first_active == "a"
     assert setup.config.state_dir == target / "state"
     assert stat.S_IMODE(policy.stat().st_mode) == stat.S_IMODE(config.stat().st_mode) == 0o600

@@ -84,6 +84,23 @@ def test_two_policies_of_one_database_are_refused(tmp_path: Path) -> None:
         load_policies(tmp_path)
 
 
+def test_two_databases_never_share_a_file(tmp_path: Path) -> None:
+    """The seed of one would replace the other."""
+    write_policy(tmp_path, "orders")
+    text = write_policy(tmp_path, "shop").read_text()
+    (tmp_path / "shop.toml").write_text(text.replace("passive/shop.db", "orders.db"))
+    with pytest.raises(ConfigInvalid, match=r"orders\.db \(copy b\) is copy a of orders already"):
+        load_policies(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_config_in_a_closed_directory_is_told_in_three_lines(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    with pytest.raises(ConfigInvalid, match="cannot be read"):
+        find_config(closed / "backupd.toml", {})
+
+
 def test_every_problem_of_every_file_is_listed(tmp_path: Path) -> None:
     write_policy(tmp_path, "orders", keep_days="keep_day")
     write_policy(tmp_path, "shop", enabled="enable")

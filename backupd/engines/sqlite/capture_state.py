@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backupd.engines.sqlite import wal
 from backupd.engines.sqlite.layout import read_json, write_json
 from backupd.errors import BackupdError
 
@@ -31,7 +32,7 @@ def facts_of(capture: Capture) -> dict[str, Any]:
     if not capture.begun:
         return facts
     hands, acks = capture.hands, capture.acks
-    cursor = hands.cutter.cursor
+    cursor, index = hands.cutter.cursor, hands.source.index()
     return facts | {
         "history": cursor.history,
         "number": cursor.number,
@@ -40,7 +41,8 @@ def facts_of(capture: Capture) -> dict[str, Any]:
         "checkpointed": list(capture.checkpointed) if capture.checkpointed else None,
         "acknowledged_number": acks.last_number,
         "exposed": acks.exposed(time.monotonic()),
-        "wal_bytes": hands.source.wal_bytes(),
+        "wal_bytes": index.max_frame * wal.frame_bytes(index.page_bytes),  # in use; the file never shrinks by itself
+        "wal_file_bytes": hands.source.wal_bytes(),
         "wal_bytes_warn": capture.options.wal_bytes_warn,
         "seals": asdict(hands.sealer.stats),
         "pages": cursor.pages,

@@ -38,6 +38,12 @@ class DirectoryTarget(StagedTarget):
     def begin(self, run_id: str, *, force: bool = False) -> None:  # noqa: ARG002 - the port's shape
         """See ``ports.RestoreTarget``."""
         step("restore.begin")
+        if self.path.parent.exists() and not self.path.parent.is_dir():
+            raise Refused(
+                f"cannot restore to {self.path.parent}",
+                because="it is a file and not a directory",
+                next_step="name a directory; the restored file gets the name of the active's",
+            )
         taken = [name for name in self._names() if name.exists()]
         if taken and not force:
             raise Refused(

@@ -83,7 +83,7 @@ class RestoreStage:
         self._map = None
         try:
             self.path.unlink()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 

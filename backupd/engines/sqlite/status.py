@@ -202,7 +202,7 @@ def _alarms(active: CopyStatus, passive: CopyStatus, facts: dict[str, Any]) -> l
         found.append("the passive has not acknowledged log for a while: the active lets go of log that only it holds")
     wal_bytes, warn = int(facts.get("wal_bytes", 0)), int(facts.get("wal_bytes_warn", 0))
     if warn and wal_bytes > warn:
-        found.append(f"the active's -wal has grown to {wal_bytes >> 20} MiB: a reader or a long transaction holds it")
+        found.append(f"the active's -wal holds {wal_bytes >> 20} MiB in use: a long read keeps it from starting over")
     return found
 
 
