@@ -86,9 +86,11 @@ class RunLease:
         if descriptor is None or descriptor not in _held_here:
             return
         _held_here.discard(descriptor)
-        # Closing frees the lock even if the name inside cannot be wiped.
+        # Closing frees the lock even if the name inside cannot be wiped; unlocking first frees it also while a child
+        # that was forked this very moment still has the descriptor (flock(2): the lock is the open file's).
         try:
             os.ftruncate(descriptor, 0)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         except OSError:
             pass
         os.close(descriptor)
