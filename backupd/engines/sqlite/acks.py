@@ -75,7 +75,3 @@ class Acks:
         elif now_seconds - self._waits_since > GIVE_WAY_SECONDS:
             return (cursor.salts, cursor.frame)
         return self.safe(cursor, now_seconds)
-
-    def waiting_count(self) -> int:
-        """How many closed logs wait."""
-        return len(self._waiting)

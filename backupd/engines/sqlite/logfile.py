@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from backupd.digests import blake3_hasher
-from backupd.engines.sqlite.layout import make_directory
+from backupd.engines.sqlite.layout import make_directory, sync_directory
 from backupd.engines.sqlite.logheader import (
     HEADER_BYTES,
     MARK_BYTES,
@@ -55,15 +55,6 @@ class ClosedFile:
     digest: bytes
     path: Path
     size_bytes: int
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in ``directory`` survive a power cut. Raises OSError."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class LogWriter:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ LOG = logging.getLogger("replication")
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
 STOP_SECONDS = 20.0
-ROOM = "backupd.engines.sqlite"
 
 
 @dataclass(slots=True)
@@ -49,7 +48,6 @@ class Child:
     started_at: float = 0.0
     start_not_before: float = 0.0
     alarm: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Supervisor:
