@@ -32,12 +32,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {"digests", "pages"} | _HANDS,
     "archive": {"digests", "pages", "pipeline"} | _HANDS,  # what it keeps went through the pipeline; never back
     "engines": _HANDS,  # what every engine needs; one engine's own room is below
+    "engines/postgres": {"digests", "engines", "pages"} | _HANDS,
     "engines/sqlite": {"digests", "engines", "pages"} | _HANDS,
     "runs": {"decide", "pipeline", "archive", "journal", "policy"} | _HANDS,  # never engines or providers
     "bootstrap": {
         "decide",
         "digests",
         "engines",
+        "engines/postgres",
         "engines/sqlite",
         "journal",
         "pages",
@@ -57,7 +59,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 ADDRESSES: dict[str, tuple[str, ...]] = {
     "apscheduler": ("service/",),
     "blake3": ("digests.py",),
-    "numpy": ("pages.py", "ports.py", "pipeline/", "engines/sqlite/"),  # ports.py: for the type of one argument
+    "numpy": ("pages.py", "ports.py", "pipeline/", "engines/"),  # ports.py: for the type of one argument
+    "psycopg": ("engines/postgres/connect.py",),
     "pydantic": ("policy/",),
     "pydantic_core": ("policy/",),
     "rich": ("cli/", "demo/"),

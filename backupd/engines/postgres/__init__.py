@@ -1,0 +1,1 @@
+"""The PostgreSQL engine: freezes, reads, truncates and restores a primary and its streaming standby."""
