@@ -104,7 +104,8 @@ def test_control_c_is_three_lines_and_status_130(
 
 
 WAITING = """
-import time
+import signal, sys, time
+signal.signal(signal.SIGHUP, getattr(signal, sys.argv.pop()))  # the tests themselves may run under nohup
 from backupd.cli import house, main
 class House:
     def __enter__(self):
@@ -123,7 +124,7 @@ main.main()
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_undoes_and_leaves_with_130(number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", WAITING, "status"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", WAITING, "status", "SIG_DFL"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
@@ -132,6 +133,20 @@ def test_a_signal_undoes_and_leaves_with_130(number: signal.Signals) -> None:
     assert process.returncode == 130
     assert out == "undone\n"
     assert number.name in three_lines(err.strip())[1]
+
+
+def test_a_hangup_under_nohup_is_ignored() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING, "status", "SIG_IGN"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    assert "SIGTERM" in three_lines(err.strip())[1]
 
 
 def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
