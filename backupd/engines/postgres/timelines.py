@@ -1,0 +1,138 @@
+"""Timelines: which one came from which, where, and what a position of an older one is called in the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd.engines.postgres.wal_names import history_name, parse_lsn
+from backupd.errors import DamageFound, NotHealthy
+from backupd.model.position import Position
+
+if TYPE_CHECKING:
+    from backupd.engines.postgres.connect import Server
+
+Ancestry = tuple[Position, ...]  # (history, offset at which it ended), oldest first
+
+
+def parse_history(text: str, name: str = "a history file") -> Ancestry:
+    """The ancestors that a ``.history`` file names, oldest first; comments and empty lines are passed over.
+
+    Raises:
+        DamageFound: it is not what PostgreSQL writes, or its timelines do not follow one another.
+    """
+    found: list[Position] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            timeline, ended = int(words[0]), parse_lsn(words[1])
+        except (ValueError, IndexError):
+            raise _damaged(name, f"line {number} does not name a timeline and the LSN where it ended") from None
+        if timeline <= 0 or (found and (timeline <= int(found[-1].history) or ended < found[-1].offset)):
+            raise _damaged(name, f"line {number} does not follow the one before it")
+        found.append(Position(str(timeline), ended))
+    return tuple(found)
+
+
+def _damaged(name: str, because: str) -> DamageFound:
+    return DamageFound(
+        f"the history file {name} cannot be read", because=because, next_step=f"compare {name} with the other copy's"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineStory:
+    """Where a timeline came from: the text of its history file ("" for timeline 1) and what that says."""
+
+    timeline: int
+    text: str
+    ancestry: Ancestry
+
+
+def timeline_story(timeline: int, data_directory: Path | None = None, server: Server | None = None) -> TimelineStory:
+    """Read the history file of ``timeline`` from the copy's disk, else through its server.
+
+    Raises:
+        NotHealthy: it has none, so nobody can say where it came from.
+        DamageFound: it cannot be understood.
+    """
+    if timeline == 1:
+        return TimelineStory(1, "", ())
+    name = history_name(timeline)
+    text = _from_disk(data_directory, name) if data_directory is not None else None
+    if text is None and server is not None:
+        text = _from_server(server, name)
+    if text is None:
+        raise NotHealthy(
+            f"nobody can say where timeline {timeline} came from",
+            because=f"the file pg_wal/{name} is not there",
+            next_step=f"put {name} into pg_wal from the other copy or an archive of log, or take a full",
+        )
+    ancestry = parse_history(text, name)
+    if not ancestry or int(ancestry[-1].history) >= timeline:
+        raise _damaged(name, f"it does not say what timeline {timeline} came from")
+    return TimelineStory(timeline, text, ancestry)
+
+
+def ancestry_of(timeline: int, data_directory: Path | None = None, server: Server | None = None) -> Ancestry:
+    """Where each ancestor of ``timeline`` ended, oldest first. Raises as ``timeline_story``."""
+    return timeline_story(timeline, data_directory, server).ancestry
+
+
+def _from_disk(data_directory: Path, name: str) -> str | None:
+    try:
+        return (data_directory / "pg_wal" / name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotHealthy(
+            f"the history file {name} cannot be read",
+            because=f"{data_directory / 'pg_wal' / name}: {error}",
+            next_step="let the user that backupd runs as read the data directory",
+        ) from error
+
+
+def _from_server(server: Server, name: str) -> str | None:
+    text = server.value("SELECT pg_read_file('pg_wal/' || %s, true)", name)  # needs the role pg_read_server_files
+    return None if text is None else str(text)
+
+
+def rebase(position: Position, history: str, ancestry: Sequence[Position]) -> Position | None:
+    """The same place in the coordinates of ``history``; None when it does not lie on its lineage.
+
+    A place of an ancestor counts up to where that ancestor ended: what it had written
+    after that was lost in the failover.
+    """
+    if position.history == history:
+        return position
+    for ended in ancestry:
+        if ended.history == position.history and position.offset <= ended.offset:
+            return Position(history, position.offset)
+    return None
+
+
+def history_at(offset: int, history: str, ancestry: Sequence[Position]) -> str:
+    """Which history of the lineage wrote the byte at ``offset``."""
+    for ended in ancestry:
+        if offset < ended.offset:
+            return ended.history
+    return history
+
+
+def segment_history(segno: int, segment_bytes: int, history: str, ancestry: Sequence[Position]) -> str:
+    """The history whose file of segment ``segno`` is the one to take: the newest that wrote into it."""
+    return history_at((segno + 1) * segment_bytes - 1, history, ancestry)
+
+
+def began_at(history: str, ancestry: Sequence[Position]) -> int:
+    """The LSN at which ``history`` left its parent; 0 when it had none. Its own later children are passed over."""
+    began = 0
+    for ended in ancestry:
+        if ended.history == history:
+            break
+        began = ended.offset
+    return began
