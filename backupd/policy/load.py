@@ -204,15 +204,15 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
 
 
 def _file_of_another(loaded: LoadedPolicy, others: Mapping[str, LoadedPolicy]) -> str:
-    """Which file of this policy is a copy of another database already; empty when none is."""
+    """Which file or directory of this policy is a copy of another database already; empty when none is."""
     taken = {
-        os.path.realpath(place.path): f"copy {name} of {other}"
+        os.path.realpath(place.place): f"copy {name} of {other}"
         for other, each in others.items()
         for name, place in each.policy.copies.items()
     }
     for name, place in loaded.policy.copies.items():
-        if whose := taken.get(os.path.realpath(place.path)):
-            return f"{place.path} (copy {name}) is {whose} already; a file belongs to one database"
+        if whose := taken.get(os.path.realpath(place.place)):
+            return f"{place.place} (copy {name}) is {whose} already; it can belong to one database only"
     return ""
 
 
@@ -238,10 +238,11 @@ def _same_file_on_disk(policy: Policy) -> str | None:
     """Two names of one file (a hard or symbolic link) would let the passive overwrite the active."""
     first, second = policy.copies.values()
     try:
-        same = os.path.samefile(first.path, second.path)
+        same = os.path.samefile(first.place, second.place)
     except OSError:
         return None  # one is not there or not readable from here; the engine asks again before it writes
-    return f"{first.path} and {second.path} are one file under two names" if same else None
+    what = "file" if policy.engine == "sqlite" else "directory"
+    return f"{first.place} and {second.place} are one {what} under two names" if same else None
 
 
 def _read(path: Path, model: Any) -> tuple[object, list[Problem]]:

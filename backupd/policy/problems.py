@@ -39,6 +39,14 @@ class Problem:
         return {"file": str(self.file), "line": self.line, "place": self.place, "problem": self.sentence}
 
 
+class ProblemsAt(ValueError):
+    """What a rule of a table found at places below it: their dotted parts, and a sentence for each."""
+
+    def __init__(self, found: Sequence[tuple[Sequence[str], str]]) -> None:
+        super().__init__("; ".join(sentence for _, sentence in found))
+        self.found = found
+
+
 def config_invalid(problems: Sequence[Problem], what: str, next_step: str) -> ConfigInvalid:
     """The error that lists every problem."""
     return ConfigInvalid(
@@ -55,8 +63,21 @@ def problems_of(
     """Every finding of pydantic, in our words; ``content`` is what ``text`` says."""
     named = content.get("database")
     database = named if isinstance(named, str) else ""
-    findings = [_problem_of(dict(found), model, file, text) for found in error.errors(include_url=False)]
+    findings = [
+        problem
+        for found in error.errors(include_url=False)
+        for problem in _problems_of_one(dict(found), model, file, text)
+    ]
     return [replace(problem, database=database) for problem in findings]
+
+
+def _problems_of_one(found: dict[str, Any], model: type[BaseModel], file: Path, text: str) -> list[Problem]:
+    reason = found.get("ctx", {}).get("error")
+    if not isinstance(reason, ProblemsAt):
+        return [_problem_of(found, model, file, text)]
+    above = [str(part) for part in found["loc"]]
+    places = [([*above, *below], sentence) for below, sentence in reason.found]
+    return [Problem(file, line_of(text, parts), ".".join(parts), sentence) for parts, sentence in places]
 
 
 def _problem_of(found: dict[str, Any], model: type[BaseModel], file: Path, text: str) -> Problem:

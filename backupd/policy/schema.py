@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from backupd.model.rules import Calendar, RetentionRules, ScheduleRules, SourceRule, SourceRules, parse_calendar
+from backupd.policy.places import CopyPlace, check_copies
+from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
+from backupd.policy.problems import ProblemsAt
 from backupd.policy.sections import (
     ArchiveOptions,
     BackupOptions,
     CheckOptions,
-    CopyPlace,
     FreezeOptions,
     Name,
     PrepareOptions,
@@ -26,33 +28,52 @@ from backupd.policy.sections import (
     TruncationOptions,
 )
 
+# What the engine decides about other keys, for an editor that knows the JSON Schema; the validators say it in words.
+_BY_ENGINE: dict[str, Any] = {
+    "allOf": [
+        {
+            "if": {"properties": {"engine": {"const": engine}}, "required": ["engine"]},
+            "then": {
+                "properties": {
+                    "copies": {"additionalProperties": {"required": list(needed), "properties": not_its_own}},
+                    other: False,
+                    "backup": {"properties": {"provider": {"enum": list(PROVIDERS[engine])}}},
+                }
+            },
+        }
+        for engine, needed, other, not_its_own in (
+            ("sqlite", ("path",), "postgres", {"conninfo": False, "data_directory": False}),
+            ("postgres", ("conninfo", "data_directory"), "sqlite", {"path": False}),
+        )
+    ]
+}
+
 
 class Policy(Section):
     """One database: its two copies, its archive, and the rules."""
 
+    model_config = ConfigDict(json_schema_extra=_BY_ENGINE)
+
     database: Name = Field(description="The database's name, of a-z, 0-9 and '-'.")
-    engine: Literal["sqlite"] = Field(description="What kind of database it is; sqlite.")
+    engine: Literal["sqlite", "postgres"] = Field(description="What kind of database it is; sqlite or postgres.")
     archive: str = Field(description="Where backups rest: file:///absolute/directory.")
     copies: dict[Name, CopyPlace] = Field(description="Exactly two copies, by name.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions)
+    postgres: PostgresOptions = Field(default_factory=PostgresOptions)
     schedule: ScheduleOptions = Field(default_factory=ScheduleOptions)
     source: SourceOptions = Field(default_factory=SourceOptions)
     freeze: FreezeOptions = Field(default_factory=FreezeOptions)
     prepare: PrepareOptions = Field(default_factory=PrepareOptions)
     stamp: StampOptions = Field(default_factory=StampOptions)
     backup: BackupOptions = Field(default_factory=BackupOptions)
+    snapshot_command: SnapshotCommand | None = Field(
+        default=None, description='The administrator\'s own snapshot, for provider = "exec" (postgres).'
+    )
     check: CheckOptions = Field(default_factory=CheckOptions)
     archive_options: ArchiveOptions = Field(default_factory=ArchiveOptions)
     retention: RetentionOptions = Field(default_factory=RetentionOptions)
     truncation: TruncationOptions = Field(default_factory=TruncationOptions)
     restore: RestoreOptions = Field(default_factory=RestoreOptions)
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _engine_is_built(cls, value: Any) -> Any:
-        if value == "postgres":
-            raise ValueError("the engine postgres is not built yet; sqlite is")
-        return value
 
     @field_validator("archive")
     @classmethod
@@ -69,13 +90,48 @@ class Policy(Section):
 
     @field_validator("copies")
     @classmethod
-    def _two_different_copies(cls, copies: dict[str, CopyPlace]) -> dict[str, CopyPlace]:
-        if len(copies) != 2:
-            raise ValueError(f"a database has exactly two copies; here are {len(copies)}")
-        first, second = copies.values()
-        if first.path == second.path:
-            raise ValueError(f"both copies are the same file, {first.path}")
+    def _two_different_copies(cls, copies: dict[str, CopyPlace], info: ValidationInfo) -> dict[str, CopyPlace]:
+        if "engine" in info.data:
+            check_copies(info.data["engine"], copies)
         return copies
+
+    @field_validator("sqlite", "postgres")
+    @classmethod
+    def _table_of_this_engine(cls, table: Section, info: ValidationInfo) -> Section:
+        engine = info.data.get("engine", info.field_name)
+        if engine != info.field_name:
+            raise ValueError(f"this table is of the engine {info.field_name}; this database's engine is {engine}")
+        return table
+
+    @field_validator("source", "freeze")
+    @classmethod
+    def _keys_of_this_engine(cls, table: Section, info: ValidationInfo) -> Section:
+        engine = info.data.get("engine")
+        wrong = [
+            ((key,), f"only the engine {owner} has it; {instead}")
+            for key, (owner, instead) in ONLY_OF[info.field_name or ""].items()
+            if engine is not None and key in table.model_fields_set and owner != engine
+        ]
+        if wrong:
+            raise ProblemsAt(wrong)
+        return table
+
+    @field_validator("backup")
+    @classmethod
+    def _provider_of_this_engine(cls, backup: BackupOptions, info: ValidationInfo) -> BackupOptions:
+        engine = info.data.get("engine")
+        if engine is not None and backup.provider not in PROVIDERS[engine]:
+            can = ", ".join(PROVIDERS[engine])
+            raise ProblemsAt([(("provider",), f"the engine {engine} has no {backup.provider!r}; it has {can}")])
+        return backup
+
+    @field_validator("check")
+    @classmethod
+    def _check_of_this_engine(cls, check: CheckOptions, info: ValidationInfo) -> CheckOptions:
+        if info.data.get("engine") == "postgres" and check.integrity != "none":
+            sentence = "only the engine sqlite has such a check; postgres checks every page of a backup in any case"
+            raise ProblemsAt([(("integrity",), sentence)])
+        return check
 
     @field_validator("retention")
     @classmethod
@@ -89,6 +145,15 @@ class Policy(Section):
         first = self.sqlite.first_active
         if first is not None and first not in self.copies:
             raise ValueError(f"sqlite.first_active is {first!r}, but the copies are {' and '.join(self.copies)}")
+        return self
+
+    @model_validator(mode="after")
+    def _command_and_provider(self) -> Policy:
+        if (self.backup.provider == "exec") != (self.snapshot_command is not None):
+            if self.snapshot_command is None:
+                raise ProblemsAt([(("backup", "provider"), "it is 'exec', and there is no table [snapshot_command]")])
+            sentence = f"it is never run: backup.provider is {self.backup.provider!r}, not 'exec'"
+            raise ProblemsAt([(("snapshot_command",), sentence)])
         return self
 
     @property

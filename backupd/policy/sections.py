@@ -53,12 +53,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class CopyPlace(Section):
-    """Where one of the two copies lives."""
-
-    path: AbsolutePath = Field(description="The database file of this copy, absolute.")
-
-
 class SqliteOptions(Section):
     """The replication core of the SQLite engine."""
 
@@ -105,10 +99,18 @@ class SourceOptions(Section):
     """Which copy a backup is taken from."""
 
     rule: Literal["passive-only"] = Field(
-        default="passive-only", description="The passive only: this engine's active is never backed up."
+        default="passive-only", description="The passive only: the active is never backed up."
     )
     lag_logs_max: int | None = Field(
-        default=None, ge=0, description="How many log files the passive may be behind (count); empty: any number."
+        default=None,
+        ge=0,
+        description="sqlite: how many log files the passive may be behind (count); empty: any number.",
+    )
+    lag_bytes_max: Bytes = Field(
+        default=2**30, ge=0, description="postgres: how much WAL the passive may still have to replay (size)."
+    )
+    lag_seconds_max: Seconds = Field(
+        default=3600.0, ge=0, le=30 * 86400, description="postgres: how old the passive's state may be (duration)."
     )
     wait_seconds_max: Seconds = Field(
         default=300.0, ge=0, le=86400, description="How long a run waits for the passive to become fit (duration)."
@@ -120,6 +122,12 @@ class FreezeOptions(Section):
 
     seconds_max: Seconds = Field(
         default=20.0, gt=0, le=300, description="A freeze ends by itself after this (duration)."
+    )
+    paused_seconds_max: Seconds = Field(
+        default=900.0,
+        gt=0,
+        le=86400,
+        description='postgres with provider = "paused": how long replay may stand still (duration).',
     )
     attempts_max: int = Field(
         default=2,
@@ -155,8 +163,10 @@ class BackupOptions(Section):
     raise_to_full: bool = Field(
         default=True, description="Whether an increment with nothing to build on becomes a full; if not, it is refused."
     )
-    provider: Literal["auto", "btrfs", "reflink", "copy"] = Field(
-        default="auto", description="What takes the snapshot; auto: the best that the filesystem can do."
+    provider: Literal["auto", "btrfs", "reflink", "copy", "live", "paused", "exec"] = Field(
+        default="auto",
+        description="What takes the snapshot; auto: the best that the filesystem can do. "
+        "sqlite: auto, btrfs, reflink, copy. postgres: auto, btrfs, reflink, live, paused, exec.",
     )
 
 
@@ -164,7 +174,7 @@ class CheckOptions(Section):
     """What is checked beyond the page map, which always is."""
 
     integrity: Literal["none", "quick", "full"] = Field(
-        default="none", description="The engine's own check of the snapshot (SQLite: quick_check, integrity_check)."
+        default="none", description="sqlite: the engine's own check of the snapshot (quick_check, integrity_check)."
     )
 
 
@@ -215,10 +225,12 @@ class RestoreOptions(Section):
 
     stop_command: list[str] = Field(
         default_factory=list,
-        description="A program and its arguments that make the application let go of the database.",
+        description="A program and its arguments that make the application let go of the database "
+        "(postgres: that stop the server; empty: pg_ctl).",
     )
     start_command: list[str] = Field(
-        default_factory=list, description="A program and its arguments that start the application again."
+        default_factory=list,
+        description="A program and its arguments that start the application again (postgres: the server).",
     )
     command_seconds_max: Seconds = Field(
         default=60.0, gt=0, le=3600, description="How long each of the two may take (duration)."
