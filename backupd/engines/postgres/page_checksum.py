@@ -90,12 +90,13 @@ def page_lsns(pages: Pages) -> NDArray[np.uint64]:
 
 def new_pages(pages: Pages) -> Answers:
     """Which pages were never filled (``pd_upper`` is 0); the server demands that such a page is all zeros."""
-    return (pages[:, 3] >> np.uint32(16)) == 0
+    new: Answers = (pages[:, 3] >> np.uint32(16)) == 0
+    return new
 
 
 def zero_pages(pages: Pages) -> Answers:
     """Which pages are all zeros."""
-    zero = pages[:, 3] == 0
+    zero: Answers = pages[:, 3] == 0
     for number in np.flatnonzero(zero):
         zero[number] = not pages[number].any()
     return zero
@@ -105,8 +106,10 @@ def sound_headers(pages: Pages) -> Answers:
     """Which pages have a header that the server takes (``PageIsVerified``), whatever their checksum is."""
     flags, lower = pages[:, 2] >> np.uint32(16), pages[:, 3] & np.uint32(0xFFFF)
     upper, special = pages[:, 3] >> np.uint32(16), pages[:, 4] & np.uint32(0xFFFF)
-    ordered: Answers = (lower <= upper) & (upper <= special) & (special <= PAGE_BYTES)
-    return ordered & ((flags & ~np.uint32(7)) == 0) & (special % np.uint32(8) == 0)
+    sound: Answers = (lower <= upper) & (upper <= special) & (special <= PAGE_BYTES)
+    sound &= (flags & ~np.uint32(7)) == 0
+    sound &= special % np.uint32(8) == 0
+    return sound
 
 
 def bad_pages(pages: Pages, first_block: int | Numbers, *, checksums: bool) -> Answers:
