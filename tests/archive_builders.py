@@ -14,6 +14,7 @@ import numpy as np
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.open_backup import OpenBackup
 from backupd.archive.repository import Repository
+from backupd.engines.file_reader import FileReader
 from backupd.model.position import Position
 from backupd.model.records import (
     ArchivedBackup,
@@ -49,7 +50,7 @@ class ObedientClock:
 
 
 @dataclass
-class FileSource:
+class FileSource(FileReader):
     """A file of pages; pages that differ from ``expected`` are bad (None: all are good)."""
 
     path: Path
@@ -58,10 +59,14 @@ class FileSource:
     expected: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        super().__init__(self.path)
         self.size_bytes = self.path.stat().st_size
         self.page_count = self.size_bytes // self.page_bytes
 
-    def bad_pages(self, first_page: int, hashes: np.ndarray) -> Sequence[int]:
+    def words(self, pages: Sequence[int]) -> str:
+        return f"page {list(pages)} of {self.name}"
+
+    def bad_pages(self, first_page: int, pages: memoryview, hashes: np.ndarray) -> Sequence[int]:
         if self.expected is None:
             return ()
         wrong = np.flatnonzero(self.expected[first_page : first_page + len(hashes)] != hashes)

@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from backupd.engines.file_reader import FileReader
 from backupd.errors import DamageFound, NotHealthy, Refused
 from backupd.model.pair import CopyRole, CopyState, CopyStatus, PairStatus
 from backupd.model.position import Position
-from backupd.model.records import BackupType, LogFile, LogKind, Stamp, Stamps
+from backupd.model.records import BackupType, LogFile, LogKind, Stamp, Stamps, StoredFile
 from backupd.pages import page_hashes
 from backupd.ports import (
     ClosedLog,
     FreezeEnd,
+    PagesEnd,
     PageSource,
+    Place,
     Prepared,
     ReportProgress,
     RestoreTarget,
@@ -64,7 +67,7 @@ class FakeClock:
 
 
 @dataclass
-class FakeSource:
+class FakeSource(FileReader):
     """A file of a snapshot whose pages' hashes were noted when they were replayed."""
 
     name: str
@@ -74,7 +77,13 @@ class FakeSource:
     size_bytes: int = PAGE_BYTES * PAGES
     page_count: int = PAGES
 
-    def bad_pages(self, first_page: int, hashes: np.ndarray) -> Sequence[int]:
+    def __post_init__(self) -> None:
+        super().__init__(self.path)
+
+    def words(self, pages: Sequence[int]) -> str:
+        return f"page {', '.join(str(page + 1) for page in pages)} of {self.name}"
+
+    def bad_pages(self, first_page: int, pages: memoryview, hashes: np.ndarray) -> Sequence[int]:
         wrong = np.nonzero(self.expected[first_page : first_page + len(hashes)] != hashes)[0]
         return [first_page + int(index) for index in wrong]
 
@@ -84,8 +93,7 @@ class FakeFreeze:
 
     def __init__(self, writer: FakeWriter) -> None:
         self.position = writer.position("b")
-        self.directory = writer.db("b").parent
-        self.names: Sequence[str] = [writer.db("b").name]
+        self.places: Sequence[Place] = (Place(writer.db("b").parent, (writer.db("b").name,)),)
         self.last_commit_at = max(
             (log.last_commit_at for log, _ in writer.logs("b") if log.last_commit_at), default=None
         )
@@ -245,13 +253,21 @@ class FakeWriter:
         self.replicate()
         return Prepared(self.position("b"), self.clock.now())
 
-    def freeze(self, limit_seconds: float) -> FakeFreeze:
+    def freeze(self, limit_seconds: float, *, moving: bool = False) -> FakeFreeze:
         step("writer.freeze")
         return FakeFreeze(self)
 
-    def page_sources(self, directory: Path, position: Position) -> Sequence[PageSource]:
+    def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Sequence[PageSource]:
         step("writer.page_sources")
-        return [FakeSource("app.db", directory / "app.db", np.load(self.root / "b" / "map.npy"))]
+        path = snapshots[0].directory / "app.db"
+        return [FakeSource("app.db", path, np.load(self.root / "b" / "map.npy"))]
+
+    def finish_pages(self, position: Position, timeout_seconds: float, report: ReportProgress) -> PagesEnd:
+        step("writer.finish_pages")
+        return PagesEnd(position, position)
+
+    def parse_position(self, text: str) -> Position:
+        return Position.parse(text)
 
     def closed_logs(self, after: Position, until: Position) -> Sequence[ClosedLog]:
         step("writer.closed_logs")
@@ -364,11 +380,18 @@ class FakeTarget:
         else:
             self._directory.mkdir(exist_ok=True)
 
-    def stage_path(self, file_name: str) -> Path:
-        return self._final.with_name(f".{file_name}.stage")
+    @property
+    def stage(self) -> Path:
+        return self._final.with_name(".app.db.stage")
 
-    def live_path(self, file_name: str) -> Path | None:
+    def stage_file(self, stored: StoredFile) -> Path:
+        return self.stage
+
+    def live_file(self, stored: StoredFile) -> Path | None:
         return self._final if self._directory is None and self._final.exists() else None
+
+    def log_path(self, log: LogFile) -> Path | None:
+        return None
 
     def read_log(self, path: Path) -> LogFile:
         return read_log_file(path)
@@ -379,16 +402,19 @@ class FakeTarget:
         late = log.last_commit_at is not None and at is not None and log.last_commit_at > at
         if late or (until is not None and log.end > until):
             return log.start
-        apply(path, self.stage_path("app.db"))
+        apply(path, self.stage)
         return log.end
 
-    def check(self) -> Sequence[str]:
+    def check(self, until: Position | None, at: datetime | None) -> Sequence[str]:
         step("target.check")
         return self._writer.findings
 
+    def reached(self) -> Position | None:
+        return None
+
     def activate(self, *, came_from: str) -> None:
         step("target.activate")
-        self.stage_path("app.db").replace(self._final)
+        self.stage.replace(self._final)
         if self._directory is None:
             history = hashlib.sha256(came_from.encode() + os.urandom(4)).hexdigest()[:16]
             self._writer.change(history=history, passive="must be seeded", restoring="")
@@ -402,7 +428,7 @@ class FakeTarget:
         if self._directory is None:
             self._writer.change(restoring="")
         if not keep_stage:
-            self.stage_path("app.db").unlink(missing_ok=True)
+            self.stage.unlink(missing_ok=True)
 
 
 class FakeProvider:

@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ADDRESSES: dict[str, tuple[str, ...]] = {
     "apscheduler": ("service/",),
     "blake3": ("digests.py",),
-    "numpy": ("pages.py", "ports.py", "pipeline/", "engines/"),  # ports.py: for the type of one argument
+    "numpy": ("pages.py", "ports/pages.py", "pipeline/", "engines/"),  # ports: for the type of one argument
     "psycopg": ("engines/postgres/connect.py",),
     "pydantic": ("policy/",),
     "pydantic_core": ("policy/",),

@@ -9,9 +9,7 @@ import pytest
 from tests import house_rules as house
 
 # Name, lines, since when, and why. A ratchet: lines may be taken out or lowered, never added or raised.
-EXCEPTIONS: list[tuple[str, int, str, str]] = [
-    ("ports.py", 428, "2026-11-22", "all sockets in one wall: a reader finds every promise in one place"),
-]
+EXCEPTIONS: list[tuple[str, int, str, str]] = []
 
 ALL = house.modules()
 
@@ -50,7 +48,7 @@ def test_files_and_functions_are_small() -> None:
 
 
 def test_the_house_is_looked_at_whole() -> None:
-    assert {"errors.py", "ports.py", "model/states.py", "journal/journal.py", "providers/btrfs.py"} <= set(ALL)
+    assert {"errors.py", "ports/writer.py", "model/states.py", "journal/journal.py", "providers/btrfs.py"} <= set(ALL)
 
 
 FORBIDDEN = [

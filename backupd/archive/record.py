@@ -92,6 +92,7 @@ def log_from_json(content: Json) -> LogFile:
         previous_digest=content["previous_digest"],
         first_commit_at=_time(content["first_commit_at"]),
         last_commit_at=_time(content["last_commit_at"]),
+        ancestry=content.get("ancestry", ""),
     )
 
 

@@ -36,13 +36,16 @@ def by_id(backups: Sequence[ArchivedBackup]) -> dict[str, ArchivedBackup]:
 
 
 def follows(before: StoredLog, after: StoredLog) -> bool:
-    """Whether ``after`` is the very next log file: same history, next number, no gap, and the digests link."""
+    """Whether ``after`` is the very next log file: next number, no gap, and the digests link where the log has them.
+
+    It may begin the history that came out of the one before (``start`` is in that one then).
+    """
     first, second = before.log, after.log
     return (
-        second.history == first.history
+        second.start.history == first.history
         and second.number == first.number + 1
         and second.start == first.end
-        and second.previous_digest == first.digest
+        and second.previous_digest in {first.digest, ""}
         and second.kind is not LogKind.SEED  # a seed's pages are not in the log, so nothing can be replayed across it
     )
 
@@ -110,6 +113,17 @@ def _log_problem(record: BackupRecord) -> Reason | None:
                 f"in backup {record.id}, log file {after.log.number} does not continue log file {before.log.number}",
             )
     return None
+
+
+def own_logs(record: BackupRecord) -> tuple[StoredLog, ...]:
+    """The log files that the pages of a full or copy need to be whole; its other ones lie before it."""
+    if not record.log_start.same_history(record.log_end):
+        return tuple(stored for stored in record.logs if stored.log.end.offset > record.log_start.offset)
+    return tuple(
+        stored
+        for stored in record.logs
+        if stored.log.end.same_history(record.log_start) and stored.log.end > record.log_start
+    )
 
 
 def archived_offsets(backups: Sequence[ArchivedBackup], unfit: Collection[str] = ()) -> dict[str, int]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from backupd.decide.chains import own_logs
+from backupd.decide.lineage import Lineage, lineage_of, seen_from
 from backupd.decide.log_walk import Goal, Walk, walk_log
 from backupd.decide.reasons import Reason
 from backupd.errors import NotFound
@@ -57,7 +59,8 @@ class RestoreWish:
 class RestorePath:
     """What to fetch and replay, in order.
 
-    ``full`` holds the pages (it may be a copy); ``logs`` follow it without a gap.
+    ``full`` holds the pages (it may be a copy); ``logs`` are those that its pages need to be
+    whole, if any, and then those that follow it without a gap.
     Replay stops at the last commit not after ``until`` or ``at``, of which exactly
     one is set.  ``end`` is where the last log file ends: the restore stops there or before.
     ``backups`` are the ids that all this is named by, the full first.
@@ -97,8 +100,9 @@ def find_restore_path(
 ) -> RestorePath:
     """The path with the newest full before the wished point, and the fewest log files.
 
-    A path stays inside one history and its log has no gap.  Any listed backup may
-    lend its log files, whether it is part of the full's own chain or not.
+    A path stays inside one history and those that it came from, and its log has no
+    gap.  Any listed backup may lend its log files, whether it is part of the full's own
+    chain or not.
 
     Args:
         wish: the state wanted.
@@ -126,9 +130,25 @@ def recovery_windows(
 ) -> tuple[RecoveryWindow, ...]:
     """What can be restored, oldest first; two windows have a hole between them or differ in history."""
     windows: list[RecoveryWindow] = []
-    for history in {backup.record.log_end.history for backup in backups}:
-        windows.extend(_windows_of(history, backups, unfit))
-    return tuple(sorted(windows, key=lambda window: (window.to_time, window.to_position.offset)))
+    lineages = [lineage_of(history, backups) for history in sorted({one.record.log_end.history for one in backups})]
+    for lineage in lineages:
+        windows.extend(_windows_of(str(lineage.history), lineage.backups, unfit))
+    told = [window for window in windows if not any(_goes_on(window, lineage, windows) for lineage in lineages)]
+    return tuple(sorted(told, key=lambda window: (window.to_time, window.to_position.offset)))
+
+
+def _goes_on(window: RecoveryWindow, lineage: Lineage, windows: Sequence[RecoveryWindow]) -> bool:
+    """Whether a window of the history that came out of this one holds all of it."""
+    if lineage.history is None or lineage.history == window.history:
+        return False
+    first = seen_from(window.from_position, lineage.history, lineage.ancestry)
+    last = seen_from(window.to_position, lineage.history, lineage.ancestry)
+    if {first.history, last.history} != {lineage.history}:
+        return False
+    return any(
+        other.history == lineage.history and other.from_position <= first and last <= other.to_position
+        for other in windows
+    )
 
 
 def _windows_of(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> Iterator[RecoveryWindow]:
@@ -163,12 +183,13 @@ def _bases(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, 
 def _path_to_position(
     wanted: Position, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str], prefer: str | None = None
 ) -> RestorePath | None:
-    bases = [base for base in _bases(wanted.history, backups, unfit) if base.record.log_end <= wanted]
+    lineage = lineage_of(wanted.history, backups)
+    bases = [base for base in _bases(wanted.history, lineage.backups, unfit) if base.record.log_end <= wanted]
     bases.sort(key=lambda base: (base.record.log_end.offset, base.record.id == prefer), reverse=True)
     for base in bases:
-        walk = walk_log(base.record.log_end, Goal(wanted), backups)
+        walk = walk_log(base.record.log_end, Goal(wanted), lineage.backups)
         if walk.done:
-            return _build(base, walk, bases[0], unfit, backups)
+            return _build(base, walk, bases[0], unfit, lineage)
     return None
 
 
@@ -196,19 +217,20 @@ def _path_to_latest(backups: Sequence[ArchivedBackup], unfit: Mapping[str, str])
 
 def _path_to_time(at: datetime, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> RestorePath | None:
     for history in _histories_newest_first(backups):
-        bases = [base for base in _bases(history, backups, unfit) if base.record.covers_until <= at]
+        lineage = lineage_of(history, backups)
+        bases = [base for base in _bases(history, lineage.backups, unfit) if base.record.covers_until <= at]
         # Past this position there is no commit before ``at``: the record that ends there saw none.
         ends = [
             backup.record.log_end
-            for backup in backups
+            for backup in lineage.backups
             if backup.record.log_end.history == history and backup.record.covers_until >= at
         ]
         for base in bases:
             start = base.record.log_end
             goal = min((end for end in ends if end >= start), key=lambda end: end.offset, default=None)
-            walk = walk_log(start, Goal(goal, at), backups) if goal is not None else None
+            walk = walk_log(start, Goal(goal, at), lineage.backups) if goal is not None else None
             if walk is not None and walk.done:
-                return _build(base, walk, bases[0], unfit, backups)
+                return _build(base, walk, bases[0], unfit, lineage)
     return None
 
 
@@ -226,7 +248,7 @@ def _build(
     walk: Walk,
     nearest: ArchivedBackup,
     unfit: Mapping[str, str],
-    backups: Sequence[ArchivedBackup],
+    lineage: Lineage,
 ) -> RestorePath:
     record, goal = base.record, walk.goal
     reasons = [
@@ -237,7 +259,7 @@ def _build(
         reasons = [Reason("older-full", sentence)]
     reasons.extend(
         Reason("unfit-full", f"{backup.record.id} is not used: {unfit[backup.record.id]}")
-        for backup in backups
+        for backup in lineage.backups
         if backup.record.id in unfit
         and backup.record.type.takes_pages
         and backup.record.log_end.history == record.log_end.history
@@ -251,7 +273,8 @@ def _build(
         reasons.append(Reason("no-log", f"no log is needed after the {record.type}"))
     until = goal.position if goal.at is None else None
     names = (record.id, *(name for name in dict.fromkeys(walk.names) if name != record.id))
-    return RestorePath(base, tuple(walk.logs), walk.place, until, goal.at, names, tuple(reasons))
+    logs = lineage.logs_as_stored((*own_logs(record), *walk.logs))
+    return RestorePath(lineage.as_stored(base), logs, walk.place, until, goal.at, names, tuple(reasons))
 
 
 def _not_found(wish: RestoreWish, windows: Sequence[RecoveryWindow], backups: Sequence[ArchivedBackup]) -> NotFound:

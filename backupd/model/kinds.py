@@ -31,3 +31,4 @@ class LogKind(StrEnum):
     FRAMES = "frames"
     DELTA = "delta"
     CONTROL = "control"
+    SEGMENT = "segment"

@@ -61,7 +61,11 @@ class CopyStatus:
 
 @dataclass(frozen=True, slots=True)
 class PairStatus:
-    """Both copies, and the history that they share; ``alarms`` are plain sentences."""
+    """Both copies, and the history that they share; ``alarms`` are plain sentences.
+
+    ``ancestry`` says of each history that this one came from, oldest first, where
+    it ended: up to there its positions are places of this history too.
+    """
 
     database: str
     engine: str
@@ -69,6 +73,7 @@ class PairStatus:
     passive: CopyStatus
     history: str | None
     alarms: tuple[str, ...] = ()
+    ancestry: tuple[Position, ...] = ()
 
     @property
     def copies(self) -> tuple[CopyStatus, CopyStatus]:

@@ -20,7 +20,10 @@ class LogFile:
 
     ``number`` is dense inside a history and starts at 1.  ``digest`` is the
     engine's own digest of the whole file, hex; ``previous_digest`` that of the
-    file before it.  Times are of the first and last commit inside, or None.
+    file before it, or empty where the engine's log is linked by its positions alone
+    (WAL segments).  Times are of the first and last commit inside, or None.
+    The first file of a history that began on a passive that was promoted starts
+    in the history before it; ``ancestry`` is then the engine's text of how it began.
     """
 
     history: str
@@ -33,6 +36,7 @@ class LogFile:
     previous_digest: str
     first_commit_at: datetime | None = None
     last_commit_at: datetime | None = None
+    ancestry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,10 @@ class StoredFile:
 class BackupRecord:
     """The commit record of one backup: everything that a restore needs to know.
 
-    ``log_start`` and ``log_end``: a full or copy stands exactly at
-    ``log_start == log_end``; an increment holds the log after ``log_start`` up to
-    ``log_end``.  ``parent`` is the id of the backup that it builds on, and
+    ``log_start`` and ``log_end``: an increment holds the log after ``log_start`` up to
+    ``log_end``; so does a full or copy, whose pages need that log to be whole. Where
+    a snapshot stands still for itself (SQLite) ``log_start == log_end``.
+    ``parent`` is the id of the backup that it builds on, and
     ``parent_sha256`` the SHA-256 of that backup's record object.
     ``covers_until`` is the moment at which no newer commit existed, and after which
     none that is in it was seen: any point in time up to it can be restored, and a

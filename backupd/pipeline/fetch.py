@@ -27,7 +27,7 @@ from backupd.pipeline.container import Block, damage, parse_block, read_table, t
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.pipeline.stage import Local, Stage
 from backupd.pipeline.stream import read_map
-from backupd.ports import ObjectStore, ReportProgress
+from backupd.ports import ObjectStore, PageFile, ReportProgress
 from backupd.steps import step
 
 # Below this share of a segment's super-blocks, single blocks are read instead of the whole object.
@@ -77,11 +77,13 @@ def load_map(store: ObjectStore, stored: StoredFile) -> Hashes:
         raise damage(name, problem.because, file=stored.path) from problem
 
 
-def plan_fetch(stored: StoredFile, store: ObjectStore, stage_path: Path, live_path: Path | None = None) -> FetchPlan:
+def plan_fetch(
+    stored: StoredFile, store: ObjectStore, stage_place: Path | PageFile, live_place: Path | PageFile | None = None
+) -> FetchPlan:
     """What ``fetch_file`` would reuse and read now; writes nothing, reads only the page map from the archive."""
     page_map = load_map(store, stored)
     segments = Layout.of(stored).stored_segments(stored)
-    with Local(stage_path, stored) as stage, Local(live_path, stored) as live:
+    with Local(stage_place, stored) as stage, Local(live_place, stored) as live:
         local_pages = 0
         fetch_bytes = 0
         for segment, blocks in segments:
@@ -98,13 +100,13 @@ def plan_fetch(stored: StoredFile, store: ObjectStore, stage_path: Path, live_pa
 def fetch_file(
     stored: StoredFile,
     store: ObjectStore,
-    stage_path: Path,
-    live_path: Path | None = None,
+    stage_place: Path | PageFile,
+    live_place: Path | PageFile | None = None,
     *,
     workers: int = 2,
     report: ReportProgress | None = None,
 ) -> FetchResult:
-    """Make ``stage_path`` the archived file, byte for byte, and durable; repeat it to go on after an interruption.
+    """Make ``stage_place`` the archived file, byte for byte, and durable; repeat it to go on after an interruption.
 
     The live file is only read.
 
@@ -117,8 +119,8 @@ def fetch_file(
     page_map = load_map(store, stored)
     step("fetch.open")
     with (
-        Stage(stage_path, stored) as stage,
-        Local(live_path, stored) as live,
+        Stage(stage_place, stored) as stage,
+        Local(live_place, stored) as live,
         ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool,
     ):
         sides = _Sides(stored, store, page_map, stage, live)

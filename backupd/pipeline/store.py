@@ -1,21 +1,18 @@
 """One data file into the archive: read, check each page, compress, store; every byte is read once.
 
-Worker threads read a super-block, hash its pages and compress it; all three let
-other threads run.  The calling thread takes the results in order, asks the
-source whether the pages are what they must be, feeds BLAKE3 (whose stream has an
-order) and hands the frames to the store, which writes them as they come.  At
+Worker threads read a super-block, hash its pages, ask the source whether they are
+what they must be, and compress it; all of it lets other threads run.  The calling
+thread takes the results in order, feeds BLAKE3 (whose stream has an order) and
+hands the frames to the store, which writes them as they come.  At
 most ``2 * workers + 1`` super-blocks are in memory.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -81,6 +78,7 @@ class _Worked:
     block: SuperBlock
     buffer: bytearray
     hashes: Hashes
+    bad: Sequence[int]
     frame: bytes
 
 
@@ -101,7 +99,6 @@ class _Reader:
         self._next = 0
         # The source promises whole pages; a file that has lost its tail is noticed when it is read.
         self._buffers = [bytearray(self.layout.block(0).size_bytes) for _ in range(self._ahead_max + 1)]
-        self._descriptor = _open(source.path)
         self.compressing = True
 
     def take(self) -> _Worked:
@@ -116,26 +113,24 @@ class _Reader:
         """The buffer may be filled again; what was read leaves the page cache, which is the database's."""
         self._buffers.append(worked.buffer)
         block = worked.block
-        if (block.number + 1) % self.layout.blocks_per_segment == 0:
-            first = self.layout.block(block.number + 1 - self.layout.blocks_per_segment)
-            end = block.offset + block.size_bytes
-            with suppress(OSError):
-                os.posix_fadvise(self._descriptor, first.offset, end - first.offset, os.POSIX_FADV_DONTNEED)
+        last = block.number + 1 == self.layout.block_count
+        if last or (block.number + 1) % self.layout.blocks_per_segment == 0:
+            first = self.layout.block(block.number // self.layout.blocks_per_segment * self.layout.blocks_per_segment)
+            self._source.forget(first.offset, block.offset + block.size_bytes - first.offset)
 
     def close(self) -> None:
         for future in self._ahead:
             future.cancel()
         self._pool.shutdown(wait=True)
-        with suppress(OSError):
-            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(self._descriptor)
+        self._source.close()
 
     def _work(self, block: SuperBlock, buffer: bytearray) -> _Worked:
         view = memoryview(buffer)[: block.size_bytes]
-        _read_into(self._descriptor, view, block.offset, self._source.path)
+        self._source.read_into(view, block.offset)
         hashes = page_hashes(view, self._source.page_bytes)
-        frame = self._compressor.compress(view) if self.compressing else b""
-        return _Worked(block, buffer, hashes, frame)
+        bad = self._source.bad_pages(block.first_page, view, hashes)
+        frame = self._compressor.compress(view) if self.compressing and not bad else b""
+        return _Worked(block, buffer, hashes, bad, frame)
 
 
 class _Storing:
@@ -199,7 +194,7 @@ class _Storing:
     def _check(self, worked: _Worked) -> None:
         block = worked.block
         self.map[block.first_page : block.first_page + block.page_count] = worked.hashes
-        bad = self._source.bad_pages(block.first_page, worked.hashes)
+        bad = worked.bad
         self.bad_count += len(bad)
         self.bad.extend(bad[: _BAD_PAGES_LISTED_MAX - len(self.bad)])
         self.checked += block.page_count
@@ -229,7 +224,7 @@ def store_file(
     """
     if source.size_bytes != source.page_count * source.page_bytes:
         raise NotHealthy(
-            f"{source.path} is not made of whole pages",
+            f"{source.name} is not made of whole pages",
             because=f"it has {source.size_bytes} bytes, {source.page_count} pages of {source.page_bytes} were expected",
             next_step="seed the passive again: backupctl copy seed DATABASE",
         )
@@ -264,37 +259,3 @@ def _store_map(storing: _Storing, sink: SegmentSink, file_number: int, level: in
     stored = sink.put(new, pack_stream(new.head, map_pieces(storing.map), level))
     storing.stored_bytes += stored.size_bytes
     return StoredMap(stored.name, len(storing.map), stored.size_bytes, stored.sha256)
-
-
-def _open(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as problem:
-        raise _unreadable(path, problem) from problem
-    with suppress(OSError):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    return descriptor
-
-
-def _read_into(descriptor: int, view: memoryview, offset: int, path: Path) -> None:
-    filled = 0
-    while filled < len(view):
-        try:
-            count = os.preadv(descriptor, [view[filled:]], offset + filled)
-        except OSError as problem:
-            raise _unreadable(path, problem) from problem
-        if count == 0:
-            raise NotHealthy(
-                f"{path} is shorter than it must be",
-                because=f"it ends at byte {offset + filled}",
-                next_step="seed the passive again: backupctl copy seed DATABASE",
-            )
-        filled += count
-
-
-def _unreadable(path: Path, problem: OSError) -> NotHealthy:
-    return NotHealthy(
-        f"cannot read {path}",
-        because=problem.strerror or str(problem),
-        next_step=f"look at the file and its disk: ls -l {path}; dmesg | tail",
-    )

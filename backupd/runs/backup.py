@@ -14,7 +14,7 @@ from backupd.journal.records import JsonValue, RunKind, TruncationNote
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
 from backupd.model.states import RunEvent, RunState
-from backupd.ports import Prepared
+from backupd.ports import PagesEnd, Prepared
 from backupd.runs.archive_view import remember_archive
 from backupd.runs.backup_plan import BackupPlan, plan_backup
 from backupd.runs.content import Content, checked_logs, lend_logs, store_logs, store_pages
@@ -170,36 +170,45 @@ def _hold(walk: Walk, needs_from: Position) -> None:
 
 
 def _pages(walk: Walk, plan: BackupPlan, backup: OpenBackup, draft: BackupRecord) -> tuple[BackupRecord, Content]:
+    context = walk.context
     captured = capture(walk)
     content = store_pages(walk, backup, captured)
-    if plan.type is BackupType.FULL and plan.last_stamp_end is not None:
-        content = _bridge(walk, plan.last_stamp_end, captured.position, backup, content)
+    end = context.writer.finish_pages(captured.position, context.policy.prepare.timeout_seconds, context.report)
+    for sentence in end.notes:
+        walk.note(sentence)
+    content = _log_of_pages(walk, plan, end, backup, content)
     draft = replace(
         draft,
-        log_start=captured.position,
-        log_end=captured.position,
-        covers_until=_covers(draft.covers_until, captured.last_commit_at),
+        log_start=end.log_start,
+        log_end=end.log_end,
+        covers_until=_covers(end.covers_until or draft.covers_until, captured.last_commit_at),
         provider=captured.provider,
-        frozen_seconds=captured.frozen_seconds,
+        frozen_seconds=captured.frozen_seconds(),
     )
     return draft, content
 
 
-def _bridge(walk: Walk, after: Position, until: Position, backup: OpenBackup, content: Content) -> Content:
-    """Take the log between the last chain and this full along, so that no moment between them is lost.
+def _log_of_pages(walk: Walk, plan: BackupPlan, end: PagesEnd, backup: OpenBackup, content: Content) -> Content:
+    """Store the log that the pages need, and for a full the log between the last chain and it, so no moment is lost.
 
-    The full does not need it, so a gap there is said and does not end the run.
+    A full does not need the latter, so a gap there is said and does not end the run.
     """
-    if not after.same_history(until):
+    after = plan.last_stamp_end if plan.type is BackupType.FULL else None
+    if after is not None and _comes_before(after, end.log_start):
+        try:
+            return store_logs(walk.context, backup, checked_logs(walk, after, end.log_end), content)
+        except BackupdError as error:
+            if error.exit_status != 7:
+                raise
+            walk.note(f"points in time between {after} and this full cannot be restored: {error.because}")
+    if end.log_start == end.log_end:
         return content
-    try:
-        closed = checked_logs(walk, after, until)
-    except BackupdError as error:
-        if error.exit_status != 7:
-            raise
-        walk.note(f"points in time between {after} and this full cannot be restored: {error.because}")
-        return content
-    return store_logs(walk.context, backup, closed, content)
+    return store_logs(walk.context, backup, checked_logs(walk, end.log_start, end.log_end), content)
+
+
+def _comes_before(after: Position, start: Position) -> bool:
+    """Of another history than the pages' log, it is one that this came from: the plan has looked."""
+    return not after.same_history(start) or after < start
 
 
 def _log_only(

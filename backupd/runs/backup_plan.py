@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backupd.decide.backup_type import BackupChoice, RefuseBackup, decide_backup_type
+from backupd.decide.lineage import lineage_of, seen_from, stamps_seen_from
 from backupd.decide.source_copy import RefuseSource, UseCopy, choose_source
 from backupd.errors import BackupdError, NotFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue
@@ -27,7 +28,7 @@ class BackupPlan:
     ``log_start`` is where an increment's log begins and None for a full or copy;
     ``archived_logs`` of it are in the archive already, and the copies give what comes
     after ``log_from``; ``last_stamp_end`` is where the last full or incremental ended,
-    in this history.
+    in this history or in one that it came from.
     """
 
     requested: BackupType
@@ -67,10 +68,11 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
     pair, source = _judge_source(context, wait=not dry_run)
     backups, unfit = _archived(context, dry_run=dry_run)
     stamps = context.writer.stamps()
+    lineage = lineage_of(pair.history, backups, pair.ancestry)
     answer = decide_backup_type(
         requested,
-        stamps,
-        backups,
+        stamps_seen_from(stamps, pair.history, pair.ancestry),
+        lineage.backups,
         pair.history,
         unfit=unfit,
         oldest_held=context.writer.truncation_evidence().passive_log_from,
@@ -84,17 +86,20 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
             next_step=f"backupctl status {context.database}",
             reasons=[reason.as_json() for reason in answer.reasons],
         )
+    parent = lineage.as_stored(answer.parent) if answer.parent is not None else None
+    log_start = parent.record.log_end if parent is not None else None
+    archived_logs = lineage.logs_as_stored(answer.archived_logs)
     return BackupPlan(
         requested=requested,
         type=answer.type,
         source_copy=source.name,
         source_role=source.role.value,
-        parent=answer.parent,
-        log_start=answer.log_start,
-        last_stamp_end=_stamp_end(stamps, pair.history),
+        parent=parent,
+        log_start=log_start,
+        last_stamp_end=_stamp_end(stamps, pair),
         notes=_notes(answer, source),
-        archived_logs=answer.archived_logs,
-        log_from=answer.log_from,
+        archived_logs=archived_logs,
+        log_from=archived_logs[-1].log.end if archived_logs else log_start,
     )
 
 
@@ -105,9 +110,12 @@ def _notes(choice: BackupChoice, source: UseCopy) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _stamp_end(stamps: Stamps, history: str | None) -> Position | None:
+def _stamp_end(stamps: Stamps, pair: PairStatus) -> Position | None:
+    """Where the last stamp ended, if that is on the way to where the copies are now."""
     last = stamps.last
-    return last.end if last is not None and last.end.history == history else None
+    if last is None or pair.history is None:
+        return None
+    return last.end if seen_from(last.end, pair.history, pair.ancestry).history == pair.history else None
 
 
 def _archived(context: RunContext, *, dry_run: bool) -> tuple[tuple[ArchivedBackup, ...], dict[str, str]]:

@@ -39,7 +39,7 @@ def store_pages(walk: Walk, backup: OpenBackup, captured: Captured) -> Content:
     """
     context = walk.context
     content = Content()
-    sources = context.writer.page_sources(captured.snapshot.directory, captured.position)
+    sources = context.writer.page_sources(captured.snapshots, captured.position)
     for number, source in enumerate(sources):
         options = context.policy.archive_options
         result = store_file(
@@ -58,6 +58,7 @@ def store_pages(walk: Walk, backup: OpenBackup, captured: Captured) -> Content:
             checked_pages=content.checked_pages + result.checked_pages,
         )
     _engine_check(walk, captured)
+    captured.release()
     walk.move(RunEvent.CHECK, checked_pages=content.checked_pages)
     return content
 
@@ -67,11 +68,9 @@ def _sound(context: RunContext, source: PageSource, result: StoreResult) -> Stor
     if result.file is not None and result.checked_pages == source.page_count:
         return result.file
     if result.bad_pages:
-        named = ", ".join(str(page + 1) for page in result.bad_pages[:_PAGES_NAMED_MAX])
-        more = (
-            f" and {result.bad_page_count - _PAGES_NAMED_MAX} more" if result.bad_page_count > _PAGES_NAMED_MAX else ""
-        )
-        because = f"page {named}{more} of {source.name} is not what replay wrote there"
+        more = result.bad_page_count - _PAGES_NAMED_MAX
+        named = source.words(result.bad_pages[:_PAGES_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+        because = f"{named} is not what replay wrote there"
     else:
         because = f"{result.checked_pages} pages of {source.name} were checked, {source.page_count} were expected"
     raise _suspect(context, because, pages=[page + 1 for page in result.bad_pages], file=source.name)
@@ -82,7 +81,7 @@ def _engine_check(walk: Walk, captured: Captured) -> None:
     if level == "none":
         return
     walk.context.tell(f"the engine checks the snapshot ({level})", state="check")
-    findings = walk.context.writer.check_snapshot(captured.snapshot.directory, level)
+    findings = walk.context.writer.check_snapshot(captured.snapshots[0].directory, level)
     if findings:
         raise _suspect(walk.context, f"the engine's {level} check says: {findings[0]}", findings=list(findings))
     walk.note(f"the engine's {level} check of the snapshot found nothing")
@@ -127,7 +126,7 @@ def checked_logs(walk: Walk, after: Position, until: Position) -> Sequence[Close
             context.writer.check_log(one)
         except DamageFound as damage:
             raise _suspect(context, f"log file {one.log.number}: {damage.because}") from damage
-    if place < until:
+    if not place.same_history(until) or place < until:
         raise NotHealthy(
             f"the log of {context.database} ends too early on the passive",
             because=f"it is closed up to {place}, and the backup needs it up to {until}",

@@ -213,12 +213,13 @@ class _Restoring:
 
     def _fetch_pages(self) -> None:
         archive = self.context.archive()
-        for file in self.plan.route.full.record.files:
+        # What was stored last says how to lay out what came before it.
+        for file in reversed(self.plan.route.full.record.files):
             result = fetch_file(
                 file,
                 archive.store,
-                self.target.stage_path(file.path),
-                self.target.live_path(file.path),
+                self.target.stage_file(file),
+                self.target.live_file(file),
                 workers=self.context.policy.archive_options.threads,
                 report=self.context.report,
             )
@@ -230,14 +231,15 @@ class _Restoring:
         """Fetch, verify and apply log files one after the other; only one lies around at a time."""
         route = self.plan.route
         done, total = 0, self.plan.log_bytes
-        place = self.context.state_dir / "restore-log"
+        lent = self.context.state_dir / "restore-log"
         for stored in route.logs:
+            place = self.target.log_path(stored.log) or lent
             try:
                 self._fetch_log(stored, place)
                 self.position = self.target.apply_log(place, until=route.until, at=route.at)
             finally:
                 with suppress(OSError):
-                    place.unlink(missing_ok=True)
+                    lent.unlink(missing_ok=True)
             done += stored.stored_bytes
             self.read_bytes += stored.stored_bytes
             self.context.report(Progress("replaying log", done, total))
@@ -260,7 +262,10 @@ class _Restoring:
 
     def _check(self) -> None:
         self.context.tell("the engine checks the restored state", state="check")
-        findings = self.target.check()
+        route = self.plan.route
+        exact = route.until is not None and route.until != route.end
+        findings = self.target.check(route.until if exact else None, route.at)
+        self.position = self.target.reached() or self.position
         if findings:
             raise DamageFound(
                 f"the restored state of {self.plan.database} is not sound",

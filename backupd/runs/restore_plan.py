@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
@@ -239,8 +240,8 @@ def _largest_log(route: RestorePath) -> int:
 
 def _fetches(archive: DatabaseArchive, full: ArchivedBackup, place: RestoreTarget) -> list[FetchPlan]:
     return [
-        plan_fetch(file, archive.store, place.stage_path(file.path), place.live_path(file.path))
-        for file in full.record.files
+        plan_fetch(file, archive.store, place.stage_file(file), place.live_file(file))
+        for file in reversed(full.record.files)
     ]
 
 
@@ -248,8 +249,9 @@ def _staged_bytes(place: RestoreTarget, route: RestorePath) -> int:
     """What an interrupted restore has put on the stage already; it needs no new space."""
     staged = 0
     for file in route.full.record.files:
+        staged_file = place.stage_file(file)
         try:
-            staged += place.stage_path(file.path).stat().st_blocks * 512
+            staged += staged_file.stat().st_blocks * 512 if isinstance(staged_file, Path) else 0
         except OSError:
             continue
     return staged

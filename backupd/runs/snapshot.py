@@ -7,23 +7,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from backupd.errors import FreezeBroken
+from backupd.errors import FreezeBroken, NotHealthy
 from backupd.model.position import Position
 from backupd.model.states import RunEvent
-from backupd.ports import Snapshot, SnapshotProvider
-from backupd.runs.context import RunContext
+from backupd.ports import Freeze, FreezeEnd, Place, ProviderFeature, Snapshot, SnapshotProvider
+from backupd.runs.context import ProviderChoice, RunContext
 from backupd.runs.walk import Walk
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A snapshot that stands exactly at ``position``, with commits up to ``last_commit_at``, and what it cost."""
+    """A snapshot that stands exactly at ``position``, with commits up to ``last_commit_at``, and what it cost.
 
-    snapshot: Snapshot
+    ``release`` is called when the last page was read: what is read in place is thawed then.
+    """
+
+    snapshots: tuple[Snapshot, ...]
     position: Position
     last_commit_at: datetime | None
     provider: str
-    frozen_seconds: float
+    release: Callable[[], object]
+    frozen_seconds: Callable[[], float]
 
 
 def capture(walk: Walk) -> Captured:
@@ -42,25 +46,65 @@ def capture(walk: Walk) -> Captured:
     place = place_of(context.writer.pair().passive.path)
     choice = context.choose_provider(place)
     clear_leftovers(context, place, walk.note)
-    freeze = context.writer.freeze(context.policy.freeze.seconds_max)
+    moving = ProviderFeature.MOVING in choice.provider.features
+    in_place = ProviderFeature.IN_PLACE in choice.provider.features
+    limits = context.policy.freeze
+    freeze = context.writer.freeze(limits.paused_seconds_max if in_place else limits.seconds_max, moving=moving)
     walk.on_the_way_out("thawing", freeze.thaw)
-    if freeze.directory != place:
-        choice = context.choose_provider(freeze.directory)
-    walk.move(RunEvent.FREEZE, directory=str(freeze.directory), position=str(freeze.position))
+    walk.move(RunEvent.FREEZE, directory=str(freeze.places[0].directory), position=str(freeze.position))
+    snapshots = tuple(_take(walk, one, choice, at_place=place) for one in freeze.places)
+    walk.move(RunEvent.CAPTURE, provider=choice.provider.name)
+    thawing = _Thawing(walk, freeze)
+    if not in_place or moving:
+        thawing.thaw()
+    walk.note(f"snapshot by {choice.provider.name}: {'; '.join(choice.reasons)}")
+    return Captured(
+        snapshots, freeze.position, freeze.last_commit_at, choice.provider.name, thawing.thaw, thawing.frozen_seconds
+    )
+
+
+def _take(walk: Walk, place: Place, choice: ProviderChoice, *, at_place: Path) -> Snapshot:
+    """Snapshot one place; another filesystem than that of the copy's own directory may need another provider."""
     provider = choice.provider
-    snapshot = provider.take(freeze.directory, freeze.names, walk.label)
+    if place.directory != at_place and ProviderFeature.IN_PLACE not in provider.features:
+        provider = walk.context.choose_provider(place.directory).provider
+        if ProviderFeature.IN_PLACE in provider.features:
+            raise NotHealthy(
+                f"cannot snapshot {place.directory}",
+                because=f"it is part of the copy, and {choice.provider.name} cannot be used there",
+                next_step='set backup.provider = "live" in the policy, or put it on the filesystem of the copy',
+            )
+        clear_leftovers(walk.context, place.directory, walk.note)
+    snapshot = provider.take(place.directory, place.names, walk.label)
     walk.on_the_way_out("discarding the snapshot", lambda: provider.discard(snapshot))
-    walk.move(RunEvent.CAPTURE, provider=provider.name)
-    end = freeze.thaw()
-    if not end.held:
-        raise FreezeBroken(
-            f"the snapshot of {context.database} is worthless",
-            because=f"replay resumed by itself after {end.frozen_seconds:.1f} s, before the snapshot was whole",
-            next_step="raise freeze.seconds_max in the policy, or give the passive a filesystem with snapshots",
-        )
-    walk.move(RunEvent.THAW, frozen_seconds=end.frozen_seconds)
-    walk.note(f"snapshot by {provider.name}: {'; '.join(choice.reasons)}")
-    return Captured(snapshot, freeze.position, freeze.last_commit_at, provider.name, end.frozen_seconds)
+    return snapshot
+
+
+class _Thawing:
+    """The end of a freeze, which comes once: after the snapshot, or after the last page of what is read in place."""
+
+    def __init__(self, walk: Walk, freeze: Freeze) -> None:
+        self._walk = walk
+        self._freeze = freeze
+        self._end: FreezeEnd | None = None
+
+    def thaw(self) -> None:
+        """Raises FreezeBroken: replay resumed by itself before this."""
+        if self._end is not None:
+            return
+        end = self._freeze.thaw()
+        if not end.held:
+            raise FreezeBroken(
+                f"the snapshot of {self._walk.context.database} is worthless",
+                because=f"replay resumed by itself after {end.frozen_seconds:.1f} s, before the snapshot was whole",
+                next_step="raise freeze.seconds_max in the policy, or give the passive a filesystem with snapshots",
+            )
+        self._end = end
+        self._walk.move(RunEvent.THAW, frozen_seconds=end.frozen_seconds)
+
+    def frozen_seconds(self) -> float:
+        """How long replay stood still; 0 while it still does."""
+        return self._end.frozen_seconds if self._end is not None else 0.0
 
 
 def clear_leftovers(context: RunContext, directory: Path, say: Callable[[str], object]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backupd.decide.chains import archived_end, archived_offsets
+from backupd.decide.lineage import lineage_of, seen_from, stamps_seen_from
 from backupd.decide.truncation import KeepLog, LogEvidence, TruncateBefore, decide_truncation
 from backupd.errors import BackupdError, NotFound
 from backupd.journal.records import JsonValue, RunKind, TruncationNote
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, Hold
 from backupd.model.states import RunState
+from backupd.ports import TruncationEvidence
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
 from backupd.runs.recover import recover_under_lease
@@ -105,6 +107,7 @@ def gather_evidence(context: RunContext) -> LogEvidence:
         pass  # nothing was ever backed up; the decision says so
     # The copies last: their answer must not be old when it is used.
     copies = context.writer.truncation_evidence()
+    seen = lineage_of(copies.history, backups, copies.ancestry).backups
     last = _last_backup(context)
     age = (context.clock.now() - copies.seen_at).total_seconds()
     return LogEvidence(
@@ -112,7 +115,7 @@ def gather_evidence(context: RunContext) -> LogEvidence:
         enabled=context.policy.truncation.enabled,
         history=copies.history,
         oldest_held=copies.oldest_held,
-        archive_end=archived_end(backups, copies.history, frozenset(unfit)),
+        archive_end=archived_end(seen, copies.history, frozenset(unfit)),
         last_backup=last[0] if last else None,
         last_backup_state=last[1] if last else None,
         passive_state=copies.passive_state,
@@ -120,18 +123,25 @@ def gather_evidence(context: RunContext) -> LogEvidence:
         passive_replayed=copies.passive_replayed,
         passive_checkpointed=copies.passive_checkpointed,
         active_checkpointed=copies.active_checkpointed,
-        holds=(*context.journal.holds(context.database), *_next_increment(context, copies.history)),
+        holds=_holds(context, copies),
         age_seconds=age,
         age_seconds_max=context.policy.truncation.evidence_age_seconds_max,
-        archived_ended={h: end for h, end in archived_offsets(backups, unfit).items() if h != copies.history},
+        archived_ended={h: end for h, end in archived_offsets(seen, unfit).items() if h != copies.history},
     )
 
 
-def _next_increment(context: RunContext, history: str | None) -> tuple[Hold, ...]:
-    last = context.writer.stamps().last
-    if last is None or last.end.history != history:
-        return ()
-    return (Hold("the next incremental", context.database, last.end, "it begins at the last stamp", last.at),)
+def _holds(context: RunContext, copies: TruncationEvidence) -> tuple[Hold, ...]:
+    """All holds, in the coordinates of the history that the copies are in."""
+    found = list(context.journal.holds(context.database))
+    if copies.history is None:
+        return tuple(found)
+    last = stamps_seen_from(context.writer.stamps(), copies.history, copies.ancestry).last
+    if last is not None and last.end.history == copies.history:
+        reason = "it begins at the last stamp"
+        found.append(Hold("the next incremental", context.database, last.end, reason, last.at))
+    return tuple(
+        replace(hold, needs_from=seen_from(hold.needs_from, copies.history, copies.ancestry)) for hold in found
+    )
 
 
 def _last_backup(context: RunContext) -> tuple[str, RunState] | None:

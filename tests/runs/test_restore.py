@@ -64,12 +64,12 @@ def test_a_full_with_a_commit_after_the_moment_is_not_its_base(chain: World, mon
     wanted, honest = chain.writer.content("a"), chain.writer.freeze
     moments = []
 
-    def commit_and_freeze(limit_seconds: float) -> FakeFreeze:
+    def commit_and_freeze(limit_seconds: float, *, moving: bool = False) -> FakeFreeze:
         moments.append(chain.clock.now())
         chain.clock.sleep(10)
         chain.writer.commit("a mistake between the log's closing and the freeze")
         chain.writer.replicate()
-        return honest(limit_seconds)
+        return honest(limit_seconds, moving=moving)
 
     monkeypatch.setattr(chain.writer, "freeze", commit_and_freeze)
     second = run_backup(chain.context(), BackupType.FULL).record
@@ -206,7 +206,7 @@ def test_an_interrupted_restore_takes_up_what_it_has(chain: World, monkeypatch: 
     monkeypatch.setattr(type(context.archive()), "fetch_log", _away)
     with pytest.raises(ArchiveUnreachable):
         run_restore(context, plan)
-    assert FakeTarget(chain.writer, None).stage_path("app.db").exists()
+    assert FakeTarget(chain.writer, None).stage.exists()
     monkeypatch.undo()
     chain.writer.commit("changes the live file, so that only the stage can help")
     outcome = restore(chain, RestoreWish.latest(), "active")

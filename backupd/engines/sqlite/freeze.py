@@ -11,7 +11,7 @@ from backupd.engines.sqlite.control import ControlClient, Message
 from backupd.engines.sqlite.layout import CopyLayout
 from backupd.errors import NotHealthy
 from backupd.model.position import Position
-from backupd.ports import FreezeEnd
+from backupd.ports import FreezeEnd, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,7 @@ class SqliteFreeze:
     """See ``ports.Freeze``.  When this process dies the kernel closes the connection, and replay goes on."""
 
     def __init__(self, passive: CopyLayout, limit_seconds: float) -> None:
-        self.directory: Path = passive.path.parent
-        self.names: Sequence[str] = (passive.path.name,)
+        self.places: Sequence[Place] = (Place(passive.path.parent, (passive.path.name,)),)
         self._end: FreezeEnd | None = None
         self._client = ControlClient(passive.replay_socket, who="the replay process")
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backupd.engines.file_reader import FileReader
 from backupd.errors import DamageFound, NotHealthy
 from backupd.pages import Hashes, lock_page_number, mix, xor_of
 
@@ -16,7 +17,7 @@ MAP_TRAILER_BYTES = 32
 _CHECK_PAGES = 1 << 18
 
 
-class SqlitePageSource:
+class SqlitePageSource(FileReader):
     """The database file of a snapshot, with the map that replay kept from the log alone.
 
     The map's hashes come from the frames as the active wrote them, so a page
@@ -34,7 +35,7 @@ class SqlitePageSource:
 
     def __init__(self, path: Path, map_path: Path, *, page_bytes: int, page_count: int, checksum: int) -> None:
         self.name = path.name
-        self.path = path
+        super().__init__(path)
         self.page_bytes = page_bytes
         self.page_count = page_count
         self.size_bytes = page_bytes * page_count
@@ -71,8 +72,12 @@ class SqlitePageSource:
             total ^= xor_of(part)
         return total
 
-    def bad_pages(self, first_page: int, hashes: Hashes) -> Sequence[int]:
-        """See ``ports.PageSource``; pages count from 0, the lock page is nobody's."""
+    def words(self, pages: Sequence[int]) -> str:
+        """See ``ports.PageSource``; SQLite counts pages from 1."""
+        return f"page {', '.join(str(page + 1) for page in pages)} of {self.name}"
+
+    def bad_pages(self, first_page: int, pages: memoryview, hashes: Hashes) -> Sequence[int]:  # noqa: ARG002
+        """See ``ports.PageSource``; the lock page is nobody's."""
         differs = np.asarray(self._expected[first_page : first_page + len(hashes)]) != hashes
         lock = lock_page_number(self.page_bytes) - 1
         if first_page <= lock < first_page + len(hashes):

@@ -14,7 +14,7 @@ from backupd.engines.sqlite.pagemap import PageMap
 from backupd.engines.sqlite.replay import apply_partially
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.position import Position
-from backupd.model.records import LogFile
+from backupd.model.records import LogFile, StoredFile
 from backupd.steps import step
 
 STAGE_SUFFIX = ".backupd-restore"
@@ -102,13 +102,17 @@ class StagedTarget:
         self.path = path
         self._stage = RestoreStage(stage_of(path))
 
-    def stage_path(self, file_name: str) -> Path:  # noqa: ARG002 - one file a database
+    def stage_file(self, stored: StoredFile) -> Path:  # noqa: ARG002 - one file a database
         """See ``ports.RestoreTarget``."""
         return self._stage.path
 
-    def live_path(self, file_name: str) -> Path | None:  # noqa: ARG002 - one file a database
+    def live_file(self, stored: StoredFile) -> Path | None:  # noqa: ARG002 - one file a database
         """See ``ports.RestoreTarget``."""
         return self.path if self.path.exists() else None
+
+    def log_path(self, log: LogFile) -> Path | None:  # noqa: ARG002 - a log file is read once and goes
+        """See ``ports.RestoreTarget``."""
+        return None
 
     def read_log(self, path: Path) -> LogFile:
         """See ``ports.RestoreTarget``."""
@@ -118,6 +122,10 @@ class StagedTarget:
         """See ``ports.RestoreTarget``."""
         return self._stage.apply_log(path, until=until, at=at)
 
-    def check(self) -> Sequence[str]:
+    def check(self, until: Position | None, at: datetime | None) -> Sequence[str]:  # noqa: ARG002 - replayed already
         """See ``ports.RestoreTarget``."""
         return self._stage.check()
+
+    def reached(self) -> Position | None:
+        """See ``ports.RestoreTarget``; the log files say it."""
+        return None

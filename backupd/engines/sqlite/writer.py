@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 from backupd.engines.sqlite.control import ControlClient
 from backupd.engines.sqlite.layout import CopyLayout, PairLayout
-from backupd.engines.sqlite.marker import read_marker
 from backupd.engines.sqlite.pairfile import PairState, change_pair, load_pair, open_pair
+from backupd.engines.sqlite.stamps import seen_stamps
 from backupd.engines.sqlite.status import pair_status
 from backupd.engines.sqlite.supervisor import Supervisor
-from backupd.errors import NotHealthy
-from backupd.model.pair import CopyState, PairStatus
+from backupd.engines.sqlite.waiting import wait_replayed
+from backupd.errors import ConfigInvalid, NotHealthy
+from backupd.model.pair import PairStatus
 from backupd.model.position import Position
-from backupd.model.records import BackupType, Progress, Stamp, Stamps
+from backupd.model.records import Stamp, Stamps
 from backupd.ports import (
     Clock,
     ClosedLog,
     Freeze,
+    PagesEnd,
     PageSource,
     Prepared,
     ReportProgress,
     RestoreTarget,
+    Snapshot,
     Truncated,
     TruncationEvidence,
 )
@@ -153,43 +156,24 @@ class SqliteWriter:
         with self.capture() as capture:
             closed = capture.call("prepare", checkpoint=checkpoint, timeout_seconds=timeout_seconds)
         position = Position(str(closed["history"]), int(closed["offset"]))
-        self._wait_replayed(position, timeout_seconds, report)
+        wait_replayed(self, position, timeout_seconds, report)
         covers_until = datetime.fromtimestamp(int(closed["covers_until_us"]) / 1e6, UTC)
         return Prepared(position, covers_until)
 
-    def _wait_replayed(self, position: Position, timeout_seconds: float, report: ReportProgress) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            marker = read_marker(self.passive_files().marker)
-            at = marker.position if marker and marker.applying is None else None
-            if at is not None and at.same_history(position) and at >= position:
-                return
-            passive = self.pair().passive
-            if passive.state in (CopyState.SUSPENDED, CopyState.SUSPECT, CopyState.FAILED, CopyState.MISSING):
-                remedy = "resume" if passive.state is CopyState.SUSPENDED else "seed"
-                raise NotHealthy(
-                    f"the passive of {self.database} does not replay",
-                    because=f"it is {passive.state}: {passive.because}",
-                    next_step=f"backupctl copy {remedy} {self.database}",
-                )
-            if time.monotonic() >= deadline:
-                raise NotHealthy(
-                    f"the passive of {self.database} is behind",
-                    because=f"it stands at {at or 'nothing'} and must reach {position}; it is {passive.state}",
-                    next_step=f"backupctl status {self.database}, and try again when its queues are empty",
-                )
-            done = at.offset if at is not None and at.same_history(position) else 0
-            report(Progress("waiting for the passive", done, position.offset, {"state": str(passive.state)}))
-            self.clock.sleep(0.05)
-
-    def freeze(self, limit_seconds: float) -> Freeze:
-        """See ``ports.Writer``."""
+    def freeze(self, limit_seconds: float, *, moving: bool = False) -> Freeze:
+        """See ``ports.Writer``; a page that moves cannot be judged here, so nothing is ever read moving."""
+        if moving:
+            raise ConfigInvalid(
+                f"{self.database} cannot be read while replay runs",
+                because="an SQLite page carries no checksum that tells a torn one from a bad one",
+                next_step='set backup.provider = "auto" in the policy',
+            )
         from backupd.engines.sqlite.freeze import SqliteFreeze
 
         self._freeze = SqliteFreeze(self.passive_files(), limit_seconds)
         return self._freeze
 
-    def page_sources(self, directory: Path, position: Position) -> Sequence[PageSource]:
+    def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Sequence[PageSource]:
         """See ``ports.Writer``."""
         from backupd.engines.sqlite.page_source import SqlitePageSource
 
@@ -202,14 +186,27 @@ class SqliteWriter:
         facts = self._freeze.facts
         return [
             SqlitePageSource(
-                directory / name,
+                snapshots[0].directory / name,
                 facts.map_path,
                 page_bytes=facts.page_bytes,
                 page_count=facts.pages,
                 checksum=facts.checksum,
             )
-            for name in self._freeze.names
+            for name in self._freeze.places[0].names
         ]
+
+    def finish_pages(self, position: Position, timeout_seconds: float, report: ReportProgress) -> PagesEnd:  # noqa: ARG002
+        """See ``ports.Writer``; a snapshot between two log files stands for itself."""
+        return PagesEnd(position, position)
+
+    def parse_position(self, text: str) -> Position:
+        """See ``ports.Writer``."""
+        try:
+            return Position.parse(text)
+        except ValueError as problem:
+            raise ConfigInvalid(
+                f"{text!r} is not a position", because=str(problem), next_step=f"backupctl list {self.database}"
+            ) from problem
 
     def check_snapshot(self, directory: Path, level: str) -> Sequence[str]:
         """See ``ports.Writer``."""
@@ -233,10 +230,7 @@ class SqliteWriter:
 
     def stamps(self) -> Stamps:
         """See ``ports.Writer``."""
-        marker = read_marker(self.passive_files().marker)
-        if marker is None:
-            return Stamps()
-        return Stamps(full=_stamp(marker.stamps.get("full")), incremental=_stamp(marker.stamps.get("incremental")))
+        return seen_stamps(self.passive_files().marker)
 
     def stamp(self, stamp: Stamp, timeout_seconds: float) -> bool:
         """See ``ports.Writer``."""
@@ -284,14 +278,3 @@ class SqliteWriter:
         if pair is None:
             return []
         return recover_active(self, keep_stage=keep_stage)
-
-
-def _stamp(value: dict[str, str] | None) -> Stamp | None:
-    if value is None:
-        return None
-    return Stamp(
-        type=BackupType(value["type"]),
-        backup_id=value["backup_id"],
-        end=Position.parse(value["end"]),
-        at=datetime.fromisoformat(value["at"]),
-    )

@@ -1,0 +1,75 @@
+"""The port of the archive: objects under names, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class StoreFeature(StrEnum):
+    """What a store can do; the absence of a feature has a stated consequence."""
+
+    CREATE_ONCE = "create-once"  # absent: one writer only, a lease file decides
+    CHECKS_ON_ARRIVAL = "checks-on-arrival"  # absent: what was stored is read back before it counts
+    CHEAP_LIST = "cheap-list"  # absent: listing costs money
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as the store knows it; ``sha256`` (hex) is of the stored bytes."""
+
+    name: str
+    size_bytes: int
+    sha256: str = ""
+
+
+class ObjectStore(Protocol):
+    """Bytes under names, written once.
+
+    Names are relative, with ``/`` between parts, of ``[A-Za-z0-9._-]`` only.
+    All errors are ``ArchiveUnreachable`` unless said otherwise.
+    """
+
+    features: frozenset[StoreFeature]
+
+    def describe(self) -> str:
+        """Where this is, in words for a person: ``/backups`` or ``s3://bucket/prefix``."""
+        ...
+
+    def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
+        """Write an object whole, or not at all; it is durable after ``sync``.
+
+        Raises:
+            ObjectExists: the name is taken (also by an equal object).
+        """
+        ...
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The object's bytes in pieces of at most 4 MiB. Raises ObjectMissing."""
+        ...
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end. Raises ObjectMissing."""
+        ...
+
+    def stat(self, name: str) -> StoredObject:
+        """Its size. Raises ObjectMissing."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects whose name begins with ``prefix``, sorted by name; an empty answer is not an error."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; it may be gone already. Only prune calls this."""
+        ...
+
+    def forget_cached(self, name: str) -> None:
+        """Make the next read come from the medium and not from a cache, where the store can."""
+        ...
+
+    def sync(self) -> None:
+        """After this, everything created so far survives a power cut."""
+        ...
