@@ -257,6 +257,12 @@ class FakeWriter:
         step("writer.freeze")
         return FakeFreeze(self)
 
+    def snapshot_places(self) -> Sequence[Path]:
+        return [self.db("b").parent]
+
+    def room_bytes(self, *, copied: bool) -> int:
+        return 1 << 20
+
     def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Sequence[PageSource]:
         step("writer.page_sources")
         path = snapshots[0].directory / "app.db"

@@ -56,6 +56,14 @@ class Writer(Protocol):
         """
         ...
 
+    def snapshot_places(self) -> Sequence[Path]:
+        """The directories that snapshots of the passive are taken of, its own first. Raises NotHealthy."""
+        ...
+
+    def room_bytes(self, *, copied: bool) -> int:
+        """About how much free space a backup needs beside the passive; ``copied``: its files are copied first."""
+        ...
+
     def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Iterable[PageSource]:
         """The files of the snapshots that were taken at ``position``, one for each place of the freeze.
 

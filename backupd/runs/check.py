@@ -14,8 +14,8 @@ from backupd.journal.records import JsonValue
 from backupd.model.amounts import size_text
 from backupd.model.pair import CopyState, CopyStatus
 from backupd.model.records import BackupType
+from backupd.ports import ProviderFeature
 from backupd.runs.context import RunContext
-from backupd.runs.snapshot import place_of
 
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.25
@@ -156,24 +156,27 @@ def _healthy_passive(context: RunContext) -> CopyStatus:
 
 
 def _snapshot(context: RunContext) -> str:
-    choice = context.choose_provider(place_of(context.writer.pair().passive.path))
-    return f"{choice.provider.name} ({'; '.join(choice.reasons)})"
+    told = []
+    for place in context.writer.snapshot_places():
+        choice = context.choose_provider(place)
+        told.append(f"{choice.provider.name} ({'; '.join(choice.reasons)})")
+    return ", ".join(dict.fromkeys(told))
 
 
 def _space_passive(context: RunContext) -> str:
     """A plain copy needs the file once more; log needs some room in any case."""
-    passive = Path(context.writer.pair().passive.path)
+    passive = context.writer.snapshot_places()[0]
     try:
-        free = shutil.disk_usage(place_of(str(passive))).free
-        size = passive.stat().st_size if passive.is_file() else 0
+        free = shutil.disk_usage(passive).free
     except OSError as error:
         raise NotHealthy(
             f"cannot look at {passive}",
             because=error.strerror or str(error),
             next_step=f"ls -l {passive}",
         ) from error
-    copies = "shares-blocks" not in context.choose_provider(place_of(str(passive))).provider.features
-    needed = (size if copies else 0) + context.policy.sqlite.log_file_bytes_max
+    features = context.choose_provider(passive).provider.features
+    copied = not features & {ProviderFeature.SHARES_BLOCKS, ProviderFeature.IN_PLACE}
+    needed = context.writer.room_bytes(copied=copied)
     if free < needed:
         raise NotHealthy(
             f"too little space beside {passive}",

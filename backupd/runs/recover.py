@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from backupd.decide.lineage import seen_from
 from backupd.errors import ArchiveUnreachable, BackupdError, NotFound
 from backupd.journal.records import Run, RunKind
+from backupd.model.position import Position
 from backupd.model.records import BackupRecord
 from backupd.model.states import EDGES, RunEvent, RunState
 from backupd.runs.context import RunContext
 from backupd.runs.settle import settle
-from backupd.runs.snapshot import clear_leftovers, place_of
+from backupd.runs.snapshot import clear_leftovers
 
 # Runs of these kinds work under the lease: whoever holds it knows that they are dead.
 _UNDER_LEASE = frozenset({RunKind.BACKUP, RunKind.RESTORE, RunKind.TRUNCATE, RunKind.PRUNE, RunKind.SEED})
@@ -124,7 +126,8 @@ def _release_holds(context: RunContext, say: Say) -> None:
 
 
 def _clear_snapshots(context: RunContext, say: Say) -> None:
-    clear_leftovers(context, place_of(context.writer.pair().passive.path), say)
+    for place in context.writer.snapshot_places():
+        clear_leftovers(context, place, say)
 
 
 def _sweep(context: RunContext, say: Say) -> None:
@@ -143,7 +146,8 @@ def _finish_pending(context: RunContext, say: Say) -> None:
     for run in reversed(pending):
         try:
             record = context.archive().get(run.label).record
-            if record.log_end.history != context.writer.pair().history:
+            pair = context.writer.pair()
+            if pair.history is not None and not _is_here(record.log_end, pair.history, pair.ancestry):
                 context.journal.move(run.id, RunEvent.COMPLETE, because="the database is in another history now")
                 say(f"backup {run.label} no longer waits for its stamp: the database is in another history now")
                 continue
@@ -156,6 +160,10 @@ def _finish_pending(context: RunContext, say: Say) -> None:
             say(f"backup {run.label} still waits for its stamp: {error.problem}")
             continue
         say(sentence or f"backup {run.label} had waited for its stamp; it is {state} now")
+
+
+def _is_here(position: Position, history: str, ancestry: Sequence[Position]) -> bool:
+    return seen_from(position, history, ancestry).history == history
 
 
 # --- restores ---

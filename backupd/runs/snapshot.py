@@ -43,7 +43,7 @@ def capture(walk: Walk) -> Captured:
         NotHealthy: no freeze, no provider, or no space for the snapshot.
     """
     context = walk.context
-    place = place_of(context.writer.pair().passive.path)
+    place = context.writer.snapshot_places()[0]
     choice = context.choose_provider(place)
     clear_leftovers(context, place, walk.note)
     moving = ProviderFeature.MOVING in choice.provider.features
@@ -117,9 +117,3 @@ def clear_leftovers(context: RunContext, directory: Path, say: Callable[[str], o
 def _discard(provider: SnapshotProvider, leftover: Snapshot, say: Callable[[str], object]) -> None:
     provider.discard(leftover)
     say(f"discarded the snapshot {leftover.label} that a dead run had left")
-
-
-def place_of(path: str) -> Path:
-    """The directory that a snapshot of the copy at ``path`` is taken of: a data directory itself, or a file's."""
-    place = Path(path)
-    return place if place.is_dir() else place.parent

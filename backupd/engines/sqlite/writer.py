@@ -173,6 +173,17 @@ class SqliteWriter:
         self._freeze = SqliteFreeze(self.passive_files(), limit_seconds)
         return self._freeze
 
+    def snapshot_places(self) -> Sequence[Path]:
+        """See ``ports.Writer``."""
+        return (self.passive_files().path.parent,)
+
+    def room_bytes(self, *, copied: bool) -> int:
+        """See ``ports.Writer``: the file once more when it is copied, and a log file."""
+        with contextlib.suppress(OSError):
+            if copied:
+                return self.passive_files().path.stat().st_size + int(self._options["log_file_bytes_max"])
+        return int(self._options["log_file_bytes_max"])
+
     def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Sequence[PageSource]:
         """See ``ports.Writer``."""
         from backupd.engines.sqlite.page_source import SqlitePageSource
