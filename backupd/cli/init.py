@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from backupd.errors import UsageProblem
 EXAMPLES = (
     "backupctl init /etc/backupd --database orders --engine sqlite --copy a=/data/app.db \\",
     "    --copy b=/data/passive/app.db --active a --archive file:///backups",
+    "backupctl init /etc/backupd --database ledger --engine postgres --archive file:///backups \\",
+    "    --copy a='host=db1 port=5432 user=backupd' --data-directory a=/srv/pg/a \\",
+    "    --copy b='host=db2 port=5432 user=backupd' --data-directory b=/srv/pg/b",
 )
 
 
@@ -22,48 +25,50 @@ def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made when missing.")],
     database: Annotated[str, typer.Option("--database", metavar="NAME", help="What the database is called.")],
     copy: Annotated[
-        list[str], typer.Option("--copy", metavar="NAME=PATH", help="A copy and its file; give this twice.")
+        list[str],
+        typer.Option(
+            "--copy", metavar="NAME=PLACE", help="A copy and its file, or how its server is reached; give this twice."
+        ),
     ],
     archive: Annotated[str, typer.Option("--archive", metavar="URL", help="Where backups rest: file:///backups.")],
-    active: Annotated[
-        str | None, typer.Option("--active", metavar="NAME", help="The copy that serves users now; else the first.")
+    data_directory: Annotated[
+        list[str] | None,
+        typer.Option("--data-directory", metavar="NAME=DIR", help="postgres: where the copy's files are; twice too."),
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="The engine: sqlite.")] = "sqlite",
+    active: Annotated[
+        str | None,
+        typer.Option("--active", metavar="NAME", help="sqlite: the copy that serves users now; else the first."),
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="The engine: sqlite or postgres.")] = "sqlite",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Write DIR/backupd.toml and DIR/policies/NAME.toml; files that are there already are left alone."""
-    copies = _copies(copy)
-    first_active = active or next(iter(copies))
-    if first_active not in copies:
+    if engine == "sqlite":
+        where = _sqlite(copy, data_directory or [], active)
+    elif engine == "postgres":
+        where = _postgres(copy, data_directory or [], active)
+    else:
         raise UsageProblem(
-            f"there is no copy called {first_active!r}",
-            because=f"the copies are {', '.join(copies)}",
-            next_step=f"say --active {next(iter(copies))}",
-        )
-    if engine != "sqlite":
-        raise UsageProblem(
-            f"the engine {engine!r} comes in a later version",
-            because="this version speaks for SQLite only",
-            next_step="use --engine sqlite",
+            f"no engine is called {engine!r}",
+            because="the engines are sqlite and postgres",
+            next_step="use --engine sqlite or --engine postgres",
         )
     from backupd.policy.first import render_policy, render_service_config, write_first_files
+    from backupd.policy.load import check_policy_text
 
-    where = {"database": database, "engine": engine, "copies": copies, "active": first_active, "archive": archive}
+    what: dict[str, Any] = {"database": database, "engine": engine, **where, "archive": archive}
     config = directory / "backupd.toml"
     if dry_run:
-        policy = render_policy(database=database, engine=engine, copies=copies, active=first_active, archive=archive)
-        _tell_dry(
-            {str(config): render_service_config(), str(directory / "policies" / f"{database}.toml"): policy}, as_json
-        )
+        policy, text = directory / "policies" / f"{database}.toml", render_policy(**what)
+        check_policy_text(text, policy)
+        _tell_dry({str(config): render_service_config(), str(policy): text}, as_json)
         return 0
-    written = write_first_files(
-        directory, database=database, engine=engine, copies=copies, active=first_active, archive=archive
-    )
+    written = write_first_files(directory, **what)
     if as_json:
-        output.print_json({"written": [str(path) for path in written], "config": str(config), **where})
+        output.print_json({"written": [str(path) for path in written], "config": str(config), **what})
         return 0
-    _tell(database, config, written)
+    _tell(database, engine, config, written)
     return 0
 
 
@@ -76,38 +81,86 @@ def _tell_dry(texts: dict[str, str], as_json: bool) -> None:
         output.print_line(text)
 
 
-def _tell(database: str, config: Path, written: list[Path]) -> None:
+def _tell(database: str, engine: str, config: Path, written: list[Path]) -> None:
     for path in written:
         output.print_line(("wrote ", output.Cell(str(path), output.STRONG)))
     output.print_line()
     output.print_line(output.Cell("next:", output.DIM))
     output.print_line(f"  export BACKUPD_CONFIG={config.absolute()}")
-    output.print_line("  backupd &                            # replication runs while this runs")
+    if engine == "postgres":
+        output.print_line(
+            "  chmod 600 ~/.pgpass                  # the role's password goes there, never into the policy"
+        )
+    else:
+        output.print_line("  backupd &                            # replication runs while this runs")
     output.print_line("  backupctl check                      # tries all that a backup needs")
     output.print_line(f"  backupctl backup {database} --type full")
+    if engine == "postgres":
+        output.print_line("  backupd &                            # takes the backups of the schedule while this runs")
 
 
-def _copies(words: list[str]) -> dict[str, str]:
-    copies: dict[str, str] = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        if not equals or not name or not path:
-            raise UsageProblem(
-                f"--copy {word} is not a copy",
-                because="a copy is a name and a path, as in a=/data/app.db",
-                next_step="write --copy a=/data/app.db --copy b=/data/passive/app.db",
-            )
-        if name in copies:
-            raise UsageProblem(
-                f"the copy {name!r} is given twice",
-                because="the two copies need names of their own",
-                next_step="write --copy a=PATH --copy b=PATH",
-            )
-        copies[name] = str(Path(path).absolute())
-    if len(copies) != 2:
+def _sqlite(copy: list[str], data_directory: list[str], active: str | None) -> dict[str, Any]:
+    copies = {name: str(Path(path).absolute()) for name, path in _pairs("--copy", copy, "/data/app.db").items()}
+    if data_directory:
         raise UsageProblem(
-            f"{len(copies)} {'copy is' if len(copies) == 1 else 'copies are'} given",
-            because="a database has exactly two: the active and the passive",
-            next_step="write --copy a=PATH --copy b=PATH",
+            "--data-directory is of the engine postgres",
+            because="a copy of the engine sqlite is a file, which --copy names",
+            next_step="leave --data-directory away, or say --engine postgres",
         )
-    return copies
+    first_active = active or next(iter(copies))
+    if first_active not in copies:
+        raise UsageProblem(
+            f"there is no copy called {first_active!r}",
+            because=f"the copies are {', '.join(copies)}",
+            next_step=f"say --active {next(iter(copies))}",
+        )
+    return {"copies": copies, "active": first_active}
+
+
+def _postgres(copy: list[str], data_directory: list[str], active: str | None) -> dict[str, Any]:
+    copies = _pairs("--copy", copy, "'host=db1 port=5432 user=backupd'")
+    if active is not None:
+        raise UsageProblem(
+            "--active is of the engine sqlite",
+            because="which of two PostgreSQL servers is the primary is asked of them at every run",
+            next_step="leave --active away",
+        )
+    places = _pairs("--data-directory", data_directory, "/srv/pg/a")
+    if set(places) != set(copies):
+        raise UsageProblem(
+            "the copies and their data directories do not go together",
+            because=f"--copy names {' and '.join(copies)}, --data-directory names {' and '.join(places)}",
+            next_step="write " + " ".join(f"--data-directory {name}=DIR" for name in copies),
+        )
+    return {
+        "copies": copies,
+        "data_directories": {name: str(Path(places[name]).absolute()) for name in copies},
+    }
+
+
+def _pairs(option: str, words: list[str], like: str) -> dict[str, str]:
+    """``a=PLACE`` twice, by name.  A problem never repeats the place: a connection string may hold a secret."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, place = word.partition("=")
+        if not equals or not name or not place or " " in name:
+            raise UsageProblem(
+                f"{option} {name or word}{'=' * bool(equals)} is not a name and a place",
+                because=f"it is a copy's name and a place, as in a={like}",
+                next_step=f"write {option} a={like}, and another for the other copy",
+            )
+        if name in found:
+            raise UsageProblem(
+                f"{option} of the copy {name!r} is given twice",
+                because="the two copies need names of their own",
+                next_step=f"write {option} a=PLACE {option} b=PLACE",
+            )
+        found[name] = place
+    if len(found) != 2:
+        number = f"{len(found)} {'copy is' if len(found) == 1 else 'copies are'}"
+        raise UsageProblem(
+            f"{number} given" if option == "--copy" else f"{number} given with {option}",
+            because="a database has exactly two: the active and the passive",
+            next_step=f"write {option} a=PLACE {option} b=PLACE",
+        )
+    return found

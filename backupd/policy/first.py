@@ -20,7 +20,7 @@ policies_dir = {policies_dir}
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-_POLICY_TEXT = """\
+_HEAD_TEXT = """\
 # What backupd does for the database {title}. Check it with: backupctl policy check
 # Every key, with its unit and its default: backupctl policy schema
 database = {database}
@@ -28,9 +28,29 @@ engine = {engine}
 archive = {archive}
 
 {copies}
+"""
+
+_SQLITE_TEXT = """\
 [sqlite]
 first_active = {active}            # asked once, when the pair is set up; roles are discovered afterwards
+"""
 
+# No word about roles: which of the two is the primary is asked of the servers at every run.
+_POSTGRES_TEXT = """\
+# No password in this file: it comes from ~/.pgpass (or PGPASSFILE, or a service file) of the user that runs backupd.
+[postgres]
+stamp_database = "postgres"     # where backupd makes its schema, for the stamps of backups
+slot = "backupd"                # the physical slot that holds WAL on both copies until the archive has it
+
+[source]                        # a standby that is farther behind is waited for, and then refused
+lag_bytes_max = "1GiB"
+lag_seconds_max = "1h"
+
+[backup]
+provider = "auto"               # btrfs or reflink with replay at rest, else live: files are read while replay runs
+"""
+
+_REST_TEXT = """
 [schedule]                      # a full every week, an incremental every day
 timezone = "UTC"
 full = "sun 02:00"
@@ -42,7 +62,7 @@ keep_fulls_min = 2
 
 [truncation]                    # log leaves the copies only when the archive has proven it
 enabled = true
-held_log_bytes_warn = "1GiB"
+held_log_bytes_warn = {warn}
 """
 
 
@@ -58,18 +78,42 @@ def render_service_config(*, state_dir: str = "state", policies_dir: str = "poli
 
 
 def render_policy(
-    *, database: str, copies: Mapping[str, str], active: str, archive: str, engine: str = "sqlite"
+    *,
+    database: str,
+    copies: Mapping[str, str],
+    archive: str,
+    active: str | None = None,
+    engine: str = "sqlite",
+    data_directories: Mapping[str, str] | None = None,
 ) -> str:
-    """The text of a first policy: a full every week, an incremental every day, kept for 28 days."""
-    tables = "\n".join(f"[copies.{_key(name)}]\npath = {_quoted(path)}\n" for name, path in copies.items())
-    return _POLICY_TEXT.format(
+    """The text of a first policy: a full every week, an incremental every day, kept for 28 days.
+
+    Args:
+        database: its name.
+        copies: for sqlite the file of each copy, for postgres how its server is reached.
+        archive: where backups rest.
+        active: which copy serves users now; only sqlite is told, a server is asked.
+        engine: sqlite or postgres.
+        data_directories: for postgres where the files of each copy are.
+    """
+    places = data_directories or {}
+    tables = "\n".join(_copy_table(name, where, places.get(name), engine) for name, where in copies.items())
+    head = _HEAD_TEXT.format(
         title=_quoted(database),
         database=_quoted(database),
         engine=_quoted(engine),
         archive=_quoted(archive),
         copies=tables,
-        active=_quoted(active),
     )
+    if engine == "postgres":
+        return head + _POSTGRES_TEXT + _REST_TEXT.format(warn='"16GiB"')
+    return head + _SQLITE_TEXT.format(active=_quoted(active or "")) + _REST_TEXT.format(warn='"1GiB"')
+
+
+def _copy_table(name: str, where: str, data_directory: str | None, engine: str) -> str:
+    key = "conninfo" if engine == "postgres" else "path"
+    more = "" if data_directory is None else f"data_directory = {_quoted(data_directory)}\n"
+    return f"[copies.{_key(name)}]\n{key} = {_quoted(where)}\n{more}"
 
 
 def _key(name: str) -> str:
@@ -78,7 +122,14 @@ def _key(name: str) -> str:
 
 
 def write_first_files(
-    directory: Path, *, database: str, copies: Mapping[str, str], active: str, archive: str, engine: str = "sqlite"
+    directory: Path,
+    *,
+    database: str,
+    copies: Mapping[str, str],
+    archive: str,
+    active: str | None = None,
+    engine: str = "sqlite",
+    data_directories: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write ``backupd.toml`` (unless it is there) and ``policies/<database>.toml`` below ``directory``.
 
@@ -88,7 +139,14 @@ def write_first_files(
         ConfigInvalid: the parameters do not make a valid policy, or the directory cannot be written.
         Refused: the policy is there already.
     """
-    text = render_policy(database=database, copies=copies, active=active, archive=archive, engine=engine)
+    text = render_policy(
+        database=database,
+        copies=copies,
+        active=active,
+        archive=archive,
+        engine=engine,
+        data_directories=data_directories,
+    )
     config, policy = directory / "backupd.toml", directory / "policies" / f"{database}.toml"
     check_policy_text(text, policy)
     if policy.exists():

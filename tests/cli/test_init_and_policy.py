@@ -59,7 +59,9 @@ def test_init_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--copy", "c=/x"], "3 copies"),
         (["--copy", "a=/x"], "given twice"),
         (["--active", "z"], "no copy called"),
-        (["--engine", "postgres"], "later version"),
+        (["--engine", "mysql"], "no engine is called 'mysql'"),
+        (["--engine", "postgres"], "--active is of the engine sqlite"),
+        (["--data-directory", "a=/x"], "--data-directory is of the engine postgres"),
     ],
 )
 def test_init_names_what_is_wrong(
@@ -67,6 +69,59 @@ def test_init_names_what_is_wrong(
 ) -> None:
     assert run(words(tmp_path / "conf", *change)) == 2
     assert says in capsys.readouterr().err
+    assert not (tmp_path / "conf").exists()
+
+
+PG_COPIES = ["--copy", "a=host=/run/pg port=5432", "--copy", "b=postgresql://backupd@db2:5433/postgres"]
+PG_PLACES = ["--data-directory", "a=/srv/pg/a", "--data-directory", "b=/srv/pg/b"]
+
+
+def pg_words(directory: Path, *more: str) -> list[str]:
+    named = ["--database", "ledger", "--engine", "postgres", "--archive", "file:///backups"]
+    return ["init", str(directory), *named, *more]
+
+
+def test_init_of_a_postgres_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = tmp_path / "conf"
+    assert run(pg_words(conf, *PG_COPIES, *PG_PLACES)) == 0
+    told = capsys.readouterr().out
+    assert "backupctl backup ledger --type full" in told
+    assert ".pgpass" in told
+    text = (conf / "policies/ledger.toml").read_text()
+    assert 'conninfo = "postgresql://backupd@db2:5433/postgres"' in text
+    assert 'data_directory = "/srv/pg/a"' in text
+    assert "first_active" not in text
+    assert run(["policy", "check", str(conf / "policies")]) == 0
+
+
+def test_init_of_a_postgres_pair_answers_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(pg_words(tmp_path / "conf", *PG_COPIES, *PG_PLACES, "--json")) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["engine"] == "postgres"
+    assert answer["data_directories"] == {"a": "/srv/pg/a", "b": "/srv/pg/b"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        (PG_COPIES, 2, "0 copies are given with --data-directory"),
+        ([*PG_COPIES, *PG_PLACES[:2]], 2, "1 copy is given with --data-directory"),
+        ([*PG_COPIES, *PG_PLACES[:2], "--data-directory", "c=/srv/pg/b"], 2, "do not go together"),
+        ([*PG_COPIES, "--data-directory", "/srv/pg/a"], 2, "is not a name and a place"),
+        ([*PG_COPIES[:2], "--copy", "host=db2 port=1", *PG_PLACES], 2, "do not go together"),
+        ([*PG_COPIES[:2], "--copy", "b=host=db2 password=geheim", *PG_PLACES], 3, "it holds a secret"),
+        ([*PG_COPIES[:2], "--copy", "b=host=/run/pg port=5432", *PG_PLACES], 3, "the same server"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_init_of_a_postgres_pair_names_what_is_wrong(
+    change: list[str], status: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, dry: bool
+) -> None:
+    assert run(pg_words(tmp_path / "conf", *change, *(["--dry-run"] if dry else []))) == status
+    out, err = capsys.readouterr()
+    assert says in err
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "because", "next"]
+    assert "geheim" not in out + err
     assert not (tmp_path / "conf").exists()
 
 

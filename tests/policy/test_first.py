@@ -69,6 +69,32 @@ def test_a_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
         write(tmp_path / "file")
 
 
+PG_COPIES = {"a": "host=/run/pg port=5432", "b": "host=/run/pg port=5433"}
+PG_PLACES = {"a": "/srv/pg/a", "b": "/srv/pg/b"}
+
+
+def test_the_first_policy_of_a_postgres_pair_loads(tmp_path: Path) -> None:
+    config, _ = write_first_files(
+        tmp_path,
+        database="ledger",
+        engine="postgres",
+        copies=PG_COPIES,
+        data_directories=PG_PLACES,
+        archive="file:///backups",
+    )
+    loaded = load_setup(config).policies["ledger"]
+    assert loaded.warnings == ()
+    copies = loaded.policy.copies
+    assert {name: copy.conninfo for name, copy in copies.items()} == PG_COPIES
+    assert {name: copy.place for name, copy in copies.items()} == PG_PLACES
+
+
+def test_a_postgres_policy_without_its_places_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="data_directory"):
+        write_first_files(tmp_path, database="ledger", engine="postgres", copies=PG_COPIES, archive="file:///backups")
+    assert list(tmp_path.iterdir()) == []
+
+
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 
 
@@ -78,4 +104,8 @@ def test_any_text_survives_the_file(database: str, path: str, archive: str, node
     policy = tomllib.loads(render_policy(database=database, copies={path: path}, active=node, archive=archive))
     assert (policy["database"], policy["archive"]) == (database, archive)
     assert policy["copies"] == {path: {"path": path}}
+    server = render_policy(
+        database=database, engine="postgres", copies={path: path}, data_directories={path: node}, archive=archive
+    )
+    assert tomllib.loads(server)["copies"] == {path: {"conninfo": path, "data_directory": node}}
     assert tomllib.loads(render_service_config(state_dir=path, node=node))["service"]["node"] == node

@@ -175,6 +175,21 @@ def test_a_huge_file_and_a_deep_one_are_refused(tmp_path: Path) -> None:
         load_policy(path)
 
 
+def test_two_names_of_one_data_directory_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pg").mkdir()
+    (tmp_path / "also").symlink_to(tmp_path / "pg")
+    path = tmp_path / "ledger.toml"
+    places = {"a": str(tmp_path / "pg"), "b": str(tmp_path / "also")}
+    copies = {"a": "port=1", "b": "port=2"}
+    path.write_text(
+        render_policy(
+            database="ledger", engine="postgres", copies=copies, data_directories=places, archive="file:///backups"
+        )
+    )
+    with pytest.raises(ConfigInvalid, match="are one directory under two names"):
+        load_policy(path)
+
+
 @pytest.mark.parametrize("link", ["hard", "symbolic"])
 def test_two_names_of_one_file_are_refused(tmp_path: Path, link: str) -> None:
     path = write_policy(tmp_path, "orders")

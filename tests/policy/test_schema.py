@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 import backupd
 from backupd.model.rules import RetentionRules, SourceRule, SourceRules
+from backupd.policy.postgres import PROVIDERS
 from backupd.policy.schema import Policy, ServiceFile, policy_json_schema
 from backupd.policy.units import read_duration, read_size
 
@@ -90,12 +91,66 @@ def test_a_freeze_limit_must_be_a_limit(seconds: object) -> None:
         ("archive_options", "segment_bytes", "32MiB"),
         ("freeze", "retry_after_seconds", "10min"),
         ("source", "lag_seconds_max", "10min"),
+        ("source", "lag_bytes_max", "1GiB"),
+        ("snapshot_command", "take", ["x"]),
         ("source", "rule", "prefer-passive"),
     ],
 )
 def test_what_would_have_no_effect_is_not_taken(table: str, key: str, value: str) -> None:
     with pytest.raises(ValidationError):
         Policy.model_validate({**SMALLEST, table: {key: value}})
+
+
+POSTGRES: dict[str, Any] = {
+    **SMALLEST,
+    "engine": "postgres",
+    "copies": {
+        "a": {"conninfo": "host=db1", "data_directory": "/srv/a"},
+        "b": {"conninfo": "host=db2", "data_directory": "/srv/b/"},
+    },
+}
+
+
+def test_the_smallest_postgres_policy_has_safe_defaults() -> None:
+    policy = Policy.model_validate(POSTGRES)
+    assert policy.source.rule == "passive-only"
+    assert (policy.source.lag_bytes_max, policy.source.lag_seconds_max) == (2**30, 3600)
+    assert (policy.freeze.seconds_max, policy.freeze.paused_seconds_max) == (20, 900)
+    assert not policy.postgres.allow_remote_apply
+    assert (policy.postgres.slot, policy.postgres.stamp_database) == ("backupd", "postgres")
+    assert [copy.place for copy in policy.copies.values()] == ["/srv/a", "/srv/b"]
+
+
+@pytest.mark.parametrize("provider", ["auto", "btrfs", "reflink", "live", "paused", "exec", "copy"])
+@pytest.mark.parametrize("content", [SMALLEST, POSTGRES], ids=["sqlite", "postgres"])
+def test_the_json_schema_and_the_reader_agree_about_providers(content: dict[str, Any], provider: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    content = {**content, "backup": {"provider": provider}}
+    if provider == "exec":
+        content["snapshot_command"] = {"take": ["take"], "release": ["release"]}
+    fits = jsonschema.Draft202012Validator(policy_json_schema()).is_valid(content)
+    if fits:
+        Policy.model_validate(content)
+    else:
+        with pytest.raises(ValidationError):
+            Policy.model_validate(content)
+    assert fits == (provider in PROVIDERS[content["engine"]])
+
+
+@pytest.mark.parametrize("key", ["path", "conninfo", "data_directory"])
+@pytest.mark.parametrize("content", [SMALLEST, POSTGRES], ids=["sqlite", "postgres"])
+def test_the_json_schema_knows_which_keys_a_copy_has(content: dict[str, Any], key: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    validator = jsonschema.Draft202012Validator(policy_json_schema())
+    assert validator.is_valid(content)
+    changed = dict(content["copies"]["a"])
+    if key in changed:
+        del changed[key]
+    else:
+        changed[key] = "/x"
+    assert not validator.is_valid({**content, "copies": {**content["copies"], "a": changed}})
+    for other in {"sqlite", "postgres"} - {content["engine"]}:
+        assert not validator.is_valid({**content, other: {}})
 
 
 def test_the_json_schema_describes_every_field_and_forbids_the_rest() -> None:
