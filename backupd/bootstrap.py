@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a command imports only what it uses, so that status and --h
     from backupd.policy.schema import Policy
     from backupd.ports import Clock, ObjectStore, ReportProgress, SnapshotProvider, Writer
     from backupd.providers.choose import Choice
+    from backupd.providers.command import SnapshotCommands
     from backupd.runs.context import OpenArchive, RunContext
 
 
@@ -81,7 +82,6 @@ class House:
 
         loaded = self._loaded(database)
         policy, state_dir = loaded.policy, self.config.state_dir / database
-        providers = _providers(policy)
         return RunContext(
             database=database,
             policy=policy,
@@ -89,8 +89,8 @@ class House:
             writer=_writer(policy, state_dir, self.clock),
             journal=self.journal,
             clock=self.clock,
-            providers=providers,
-            choose_provider=_chooser(policy),
+            providers=_providers(policy, state_dir),
+            choose_provider=_chooser(policy, state_dir),
             open_archive=_archive_opener(policy, self.clock),
             probe_store=lambda: _store(policy.archive, make=True),
             open_store=lambda: _store(policy.archive, make=False),
@@ -150,13 +150,38 @@ def open_house(config_path: Path, *, clock: Clock | None = None) -> House:
 
 
 def _writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
-    if policy.engine != "sqlite":
-        raise ConfigInvalid(
-            f"the engine {policy.engine} of {policy.database} cannot be used yet",
-            because="PostgreSQL comes with a later version; this one has sqlite",
-            next_step='set engine = "sqlite" in the policy',
-        )
+    if policy.engine == "postgres":
+        return _postgres_writer(policy, state_dir, clock)
     return _sqlite_writer(policy, state_dir, clock)
+
+
+def _postgres_writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
+    from backupd.engines.postgres.cluster import PgCopy, PgOptions
+    from backupd.engines.postgres.writer import PostgresWriter
+
+    options, source, restore = policy.postgres, policy.source, policy.restore
+    return PostgresWriter(
+        database=policy.database,
+        copies={
+            name: PgCopy(name, place.conninfo or "", Path(place.data_directory or ""))
+            for name, place in policy.copies.items()
+        },
+        options=PgOptions(
+            stamp_database=options.stamp_database,
+            slot=options.slot,
+            bin_directory=Path(options.bin_directory) if options.bin_directory is not None else None,
+            lag_bytes_max=source.lag_bytes_max,
+            lag_seconds_max=source.lag_seconds_max,
+            allow_remote_apply=options.allow_remote_apply,
+            seed=options.seed,
+            server_seconds_max=options.server_seconds_max,
+        ),
+        state_dir=state_dir,
+        clock=clock,
+        stop_command=tuple(restore.stop_command),
+        start_command=tuple(restore.start_command),
+        command_seconds_max=restore.command_seconds_max,
+    )
 
 
 def _sqlite_writer(policy: Policy, state_dir: Path, clock: Clock) -> SqliteWriter:
@@ -164,7 +189,7 @@ def _sqlite_writer(policy: Policy, state_dir: Path, clock: Clock) -> SqliteWrite
 
     return SqliteWriter(
         database=policy.database,
-        copies={name: Path(place.path) for name, place in policy.copies.items()},
+        copies={name: Path(place.place) for name, place in policy.copies.items()},
         first_active=policy.sqlite.first_active or next(iter(policy.copies)),
         state_dir=state_dir,
         options=policy.sqlite.model_dump(exclude={"first_active"}),
@@ -172,19 +197,28 @@ def _sqlite_writer(policy: Policy, state_dir: Path, clock: Clock) -> SqliteWrite
     )
 
 
-def _providers(policy: Policy) -> tuple[SnapshotProvider, ...]:
-    """The providers that the policy allows, best first."""
+def _snapshot_commands(policy: Policy) -> SnapshotCommands | None:
+    from backupd.providers.command import SnapshotCommands
+
+    own = policy.snapshot_command
+    if own is None:
+        return None
+    return SnapshotCommands(tuple(own.take), tuple(own.release), own.seconds_max, own.atomic)
+
+
+def _providers(policy: Policy, state_dir: Path) -> tuple[SnapshotProvider, ...]:
+    """All that may have left something, also under an earlier policy."""
     from backupd.providers.choose import all_providers
 
-    wanted = {"copy": "plain-copy"}.get(policy.backup.provider, policy.backup.provider)
-    return tuple(one for one in all_providers() if wanted in {"auto", one.name})
+    return all_providers(policy.engine, _snapshot_commands(policy), state_dir)
 
 
-def _chooser(policy: Policy) -> Callable[[Path], Choice]:
+def _chooser(policy: Policy, state_dir: Path) -> Callable[[Path], Choice]:
     def choose(directory: Path) -> Choice:
-        from backupd.providers.choose import choose_provider
+        from backupd.providers.choose import choose_provider, providers_for
 
-        return choose_provider(_providers(policy), directory)
+        allowed = providers_for(policy.backup.provider, policy.engine, _snapshot_commands(policy), state_dir)
+        return choose_provider(allowed, directory)
 
     return choose
 

@@ -31,9 +31,18 @@ def snapshot_path(directory: Path, label: str, provider: str) -> Path:
     Raises:
         ValueError: the label is not of ``[A-Za-z0-9._-]``; the caller has a bug.
     """
+    return directory / PLACE / f"{checked_label(label)}.{provider}"
+
+
+def checked_label(label: str) -> str:
+    """The label as it stands, when it is one.
+
+    Raises:
+        ValueError: it is not of ``[A-Za-z0-9._-]``; the caller has a bug.
+    """
     if not _LABEL.fullmatch(label):
         raise ValueError(f"not a label: {label!r}")
-    return directory / PLACE / f"{label}.{provider}"
+    return label
 
 
 def checked_names(names: Sequence[str]) -> list[PurePosixPath]:

@@ -20,16 +20,20 @@ def listing(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
 
 
-class ProviderContract:
-    """Needs the fixtures ``provider`` and ``directory`` (an empty directory that suits it)."""
+def filled(directory: Path) -> Path:
+    (directory / "app.db").write_bytes(PAGES)
+    (directory / "sub").mkdir()
+    (directory / "sub" / "more.db").write_bytes(PAGES[::-1])
+    (directory / "other").write_bytes(b"not asked for")
+    return directory
+
+
+class AnyProviderContract:
+    """What holds for every provider, also for one that copies nothing; needs the fixtures of ``ProviderContract``."""
 
     @pytest.fixture
     def copy(self, directory: Path) -> Path:
-        (directory / "app.db").write_bytes(PAGES)
-        (directory / "sub").mkdir()
-        (directory / "sub" / "more.db").write_bytes(PAGES[::-1])
-        (directory / "other").write_bytes(b"not asked for")
-        return directory
+        return filled(directory)
 
     def test_it_suits_and_leaves_nothing(self, provider: SnapshotProvider, copy: Path) -> None:
         before = listing(copy)
@@ -42,6 +46,77 @@ class ProviderContract:
         answer = provider.suits(copy / "nowhere")
         assert not answer.suits
         assert answer.because
+
+    def test_discard_leaves_nothing_and_may_be_repeated(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        snapshot = provider.take(copy, ["app.db"], "L1")
+        provider.discard(snapshot)
+        assert listing(copy) == before
+        provider.discard(snapshot)
+
+    def test_discard_removes_nothing_else(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        for wrong in (
+            Snapshot(provider.name, "L1", copy / "sub", copy),
+            Snapshot("another", "L1", copy / ".backupd-snapshot" / "L1.another", copy),
+        ):
+            with pytest.raises(ValueError, match="not a snapshot"):
+                provider.discard(wrong)
+        assert listing(copy) == before
+
+    @pytest.mark.parametrize("name", ["/etc/passwd", "../app.db", "", "sub/../../x", ".backupd-snapshot/x"])
+    def test_a_name_that_climbs_out_is_a_bug(self, provider: SnapshotProvider, copy: Path, name: str) -> None:
+        with pytest.raises(ValueError, match="not a file of the copy"):
+            provider.take(copy, [name], "L1")
+
+    @pytest.mark.parametrize("label", ["", "../L", ".hidden", "a/b"])
+    def test_a_label_that_climbs_out_is_a_bug(self, provider: SnapshotProvider, copy: Path, label: str) -> None:
+        with pytest.raises(ValueError, match="not a label"):
+            provider.take(copy, ["app.db"], label)
+
+    def test_no_leftovers_where_nothing_was(self, provider: SnapshotProvider, copy: Path) -> None:
+        assert list(provider.leftovers(copy)) == []
+        assert list(provider.leftovers(copy / "nowhere")) == []
+
+
+class InPlaceContract(AnyProviderContract):
+    """A provider that copies nothing: what it answers with is the copy itself, and nothing is ever removed."""
+
+    @pytest.fixture
+    def directory(self, tmp_path: Path) -> Path:
+        return tmp_path
+
+    def test_the_snapshot_is_the_copy_itself(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+        snapshot = provider.take(copy, ["app.db", "sub/more.db"], "L1")
+        assert ProviderFeature.IN_PLACE in provider.features
+        assert snapshot == Snapshot(provider.name, "L1", copy, copy)
+        assert listing(copy) == before
+        provider.discard(snapshot)
+        assert listing(copy) == before
+        assert (copy / "app.db").read_bytes() == PAGES
+        assert provider.leftovers(copy) == ()
+
+    def test_a_directory_that_is_not_there_is_told(self, provider: SnapshotProvider, copy: Path) -> None:
+        with pytest.raises(NotHealthy) as caught:
+            provider.take(copy / "nowhere", ["app.db"], "L1")
+        assert len(caught.value.lines()) == 3
+
+    def test_dying_at_every_step_leaves_the_copy_as_it_was(self, provider: SnapshotProvider, copy: Path) -> None:
+        before = listing(copy)
+
+        def walk() -> None:
+            provider.discard(provider.take(copy, ["app.db", "sub/more.db"], "L1"))
+
+        number = 1
+        while dies_at(number, walk):
+            number += 1
+            assert listing(copy) == before
+        assert listing(copy) == before
+
+
+class ProviderContract(AnyProviderContract):
+    """Needs the fixtures ``provider`` and ``directory`` (an empty directory that suits it)."""
 
     def test_the_snapshot_keeps_the_moment(self, provider: SnapshotProvider, copy: Path) -> None:
         snapshot = provider.take(copy, ["app.db", "sub/more.db"], "L1")
@@ -96,23 +171,6 @@ class ProviderContract:
         provider.discard(snapshot)
         assert free_before - free_after < size_bytes // 4
 
-    def test_discard_leaves_nothing_and_may_be_repeated(self, provider: SnapshotProvider, copy: Path) -> None:
-        before = listing(copy)
-        snapshot = provider.take(copy, ["app.db"], "L1")
-        provider.discard(snapshot)
-        assert listing(copy) == before
-        provider.discard(snapshot)
-
-    def test_discard_removes_nothing_else(self, provider: SnapshotProvider, copy: Path) -> None:
-        before = listing(copy)
-        for wrong in (
-            Snapshot(provider.name, "L1", copy / "sub", copy),
-            Snapshot("another", "L1", copy / ".backupd-snapshot" / "L1.another", copy),
-        ):
-            with pytest.raises(ValueError, match="not a snapshot"):
-                provider.discard(wrong)
-        assert listing(copy) == before
-
     def test_a_missing_file_is_told_and_nothing_is_left(self, provider: SnapshotProvider, copy: Path) -> None:
         before = listing(copy)
         with pytest.raises(NotHealthy) as caught:
@@ -129,16 +187,6 @@ class ProviderContract:
         assert (first.directory / "app.db").read_bytes() == PAGES
         provider.discard(first)
 
-    @pytest.mark.parametrize("name", ["/etc/passwd", "../app.db", "", "sub/../../x", ".backupd-snapshot/x"])
-    def test_a_name_that_climbs_out_is_a_bug(self, provider: SnapshotProvider, copy: Path, name: str) -> None:
-        with pytest.raises(ValueError, match="not a file of the copy"):
-            provider.take(copy, [name], "L1")
-
-    @pytest.mark.parametrize("label", ["", "../L", ".hidden", "a/b"])
-    def test_a_label_that_climbs_out_is_a_bug(self, provider: SnapshotProvider, copy: Path, label: str) -> None:
-        with pytest.raises(ValueError, match="not a label"):
-            provider.take(copy, ["app.db"], label)
-
     def test_two_snapshots_stand_side_by_side(self, provider: SnapshotProvider, copy: Path) -> None:
         before = listing(copy)
         first, second = (provider.take(copy, ["app.db"], label) for label in ("L1", "L2"))
@@ -151,10 +199,6 @@ class ProviderContract:
     def test_leftovers_of_other_providers_are_theirs(self, provider: SnapshotProvider, copy: Path) -> None:
         (copy / ".backupd-snapshot" / "L1.another").mkdir(parents=True)
         assert provider.leftovers(copy) == []
-
-    def test_no_leftovers_where_nothing_was(self, provider: SnapshotProvider, copy: Path) -> None:
-        assert provider.leftovers(copy) == []
-        assert provider.leftovers(copy / "nowhere") == []
 
     def test_failing_at_every_step_leaves_nothing(self, provider: SnapshotProvider, copy: Path) -> None:
         before = listing(copy)
