@@ -136,3 +136,8 @@ def began_at(history: str, ancestry: Sequence[Position]) -> int:
             break
         began = ended.offset
     return began
+
+
+def older_than(history: str, ancestry: Sequence[Position]) -> Ancestry:
+    """The ancestors of an older timeline of the same lineage: what its own history file would say."""
+    return tuple(ended for ended in ancestry if int(ended.history) < int(history))

@@ -45,7 +45,7 @@ def segment_name(timeline: int, segno: int, segment_bytes: int) -> str:
 
 
 def parse_segment_name(name: str, segment_bytes: int) -> tuple[int, int] | None:
-    """The timeline and the number of a segment, or None when ``name`` is no whole segment's (a ``.partial`` is none)."""
+    """The timeline and the number of a segment; None when ``name`` is no whole one's (a ``.partial`` is none)."""
     if not _SEGMENT_NAME.fullmatch(name):
         return None
     timeline, high, low = int(name[:8], 16), int(name[8:16], 16), int(name[16:], 16)

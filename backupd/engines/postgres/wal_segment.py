@@ -264,3 +264,17 @@ def _ends_in_switch(data: np.ndarray, heads: np.ndarray, good: int, page_bytes: 
 
 def _aligned(length: int) -> int:
     return (length + 7) & ~7
+
+
+def holds_a_record(path: Path) -> bool:
+    """Whether any record begins in the segment: one that is longer than a segment may pass through it whole."""
+    data = read_segment(path)
+    if len(data) < _LONG_HEADER_BYTES:
+        return True
+    page_bytes = int(np.frombuffer(data[:_LONG_HEADER_BYTES], dtype=_LONG)[0]["page_bytes"])
+    if page_bytes <= _LONG_HEADER_BYTES or len(data) % page_bytes:
+        return True  # it is damaged: then nobody can say
+    rest = np.frombuffer(data, dtype=_page_headers(page_bytes))["rem_len"].astype(np.int64)
+    room = np.full(len(rest), page_bytes - _SHORT_HEADER_BYTES)
+    room[0] = page_bytes - _LONG_HEADER_BYTES
+    return bool((rest < room).any())

@@ -1,0 +1,165 @@
+"""Lets pg_waldump parse stretches of log: every record's checksum and its link to the one before it are checked.
+
+It stops at the first record that is not sound, and says nothing about one that
+goes on beyond the end of the stretch; so a stretch is parsed as one, over all of
+its segments, and what is bad is told by segment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backupd.engines.postgres.binaries import find_binaries, version_of
+from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, segment_name
+from backupd.engines.postgres.wal_segment import holds_a_record
+from backupd.errors import NotHealthy
+from backupd.steps import step
+
+_PROGRAM = "pg_waldump"
+_COMMIT = re.compile(
+    rb"lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: COMMIT(?:_PREPARED)? (?:\d+: )?"
+    rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
+)
+_ANY_LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
+_NOTHING_BEGINS = "could not find a valid record"
+_SIXTEEN_MIB = 1 << 24
+_SECONDS_MIN, _SECONDS_PER_SEGMENT = 30.0, 5.0  # it takes 5 to 50 ms for 16 MiB; this is only for one that hangs
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What a stretch of log holds, by segment number.
+
+    ``commits``: times of the earliest and the latest commit (a segment without one is
+    missing); ``damage``: what pg_waldump says about a record that does not parse.
+    """
+
+    commits: dict[int, tuple[datetime, datetime]] = field(default_factory=dict)
+    damage: dict[int, str] = field(default_factory=dict)
+
+
+def find_waldump(major: int, *, chosen: Path | None = None, data_directory: Path | None = None) -> Path | None:
+    """The ``pg_waldump`` of that major version, or None: another version cannot read the log.
+
+    It is looked for beside the server's other programs (``binaries.find_binaries``).
+    """
+    try:
+        program = find_binaries(major, chosen=chosen, data_directory=data_directory) / _PROGRAM
+    except NotHealthy:
+        return None
+    step("pg.log.waldump_version")
+    return program if version_of(program) == major else None
+
+
+def parse_records(
+    waldump: Path, files: Mapping[int, Path], *, timeline: int, segment_bytes: int, only_from: int | None = None
+) -> Parsed:
+    """Parse all records of neighbouring segments.
+
+    Args:
+        waldump: the program, of the version that wrote the log.
+        files: segments by number, without a gap; an older timeline's may come before ``timeline``'s.
+        timeline: of the last of them.
+        segment_bytes: the cluster's segment size.
+        only_from: earlier segments are read only for records that begin there; nothing is said about them.
+
+    Raises:
+        NotHealthy: the program could not be run, or hangs.
+    """
+    first, last = min(files), max(files)
+    parsed = Parsed()
+    with tempfile.TemporaryDirectory(prefix="backupd-log-") as place:
+        # pg_waldump does not follow timelines, but it takes a file for what its name says.
+        for segno, path in files.items():
+            os.symlink(path.absolute(), Path(place) / segment_name(timeline, segno, segment_bytes))
+        start = first
+        while start <= last:
+            said = _run(waldump, Path(place), timeline, segment_bytes, range(start, last + 1), parsed)
+            if not said:
+                break
+            bad = _segment_of(said, start, last, segment_bytes)
+            if _NOTHING_BEGINS not in said or any(holds_a_record(files[n]) for n in range(start, bad + 1)):
+                parsed.damage[bad] = said
+            start = bad + 1
+    for segno in range(first, first if only_from is None else only_from):
+        parsed.commits.pop(segno, None)
+        parsed.damage.pop(segno, None)
+    return parsed
+
+
+def _segment_of(said: str, first: int, last: int, segment_bytes: int) -> int:
+    """The segment of the last LSN that the complaint names: that is where the bad record begins."""
+    places = _ANY_LSN.findall(said)
+    segno = parse_lsn(places[-1]) // segment_bytes if places else first
+    return min(max(segno, first), last)
+
+
+def _run(waldump: Path, directory: Path, timeline: int, segment_bytes: int, segnos: range, parsed: Parsed) -> str:
+    """Parse once; answers the complaint at which it stopped, or an empty text. Raises NotHealthy."""
+    start, end = segnos.start * segment_bytes, segnos.stop * segment_bytes
+    command = [str(waldump), "--rmgr=Transaction", f"--path={directory}", f"--timeline={timeline}"]
+    command += [f"--start={lsn_text(start)}", f"--end={lsn_text(end)}"]
+    seconds_max = _SECONDS_MIN + _SECONDS_PER_SEGMENT * len(segnos) * segment_bytes / _SIXTEEN_MIB
+    step("pg.log.waldump")
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
+        )
+    except OSError as error:
+        raise _not_run(waldump, error.strerror or str(error)) from error
+    hung = threading.Timer(seconds_max, process.kill)
+    hung.daemon = True
+    hung.start()
+    with process:
+        try:
+            _take_commits(process, segment_bytes, parsed)
+            said = process.stderr.read().decode("utf-8", "replace") if process.stderr else ""
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            hung.cancel()
+    if status < 0:
+        raise _not_run(waldump, f"it was killed by signal {-status} (it may take {seconds_max:g} s)")
+    if status == 0:
+        return ""
+    return " ".join(said.split()).removeprefix("pg_waldump: ").removeprefix("error: ") or f"it ended with {status}"
+
+
+def _take_commits(process: subprocess.Popen[bytes], segment_bytes: int, parsed: Parsed) -> None:
+    seen: dict[int, tuple[bytes, bytes]] = {}  # times as text: this notation sorts
+    for line in process.stdout or ():
+        found = _COMMIT.search(line)
+        if found is None:
+            continue
+        high, _, low = found[1].partition(b"/")
+        segno, at = (int(high, 16) << 32 | int(low, 16)) // segment_bytes, found[2]
+        earliest, latest = seen.get(segno, (at, at))
+        seen[segno] = (min(earliest, at), max(latest, at))
+    for segno, (earliest, latest) in seen.items():
+        parsed.commits[segno] = (_moment(earliest), _moment(latest))
+
+
+def _moment(text: bytes) -> datetime:
+    return datetime.fromisoformat(text.decode()).replace(tzinfo=UTC)
+
+
+def _not_run(waldump: Path, because: str) -> NotHealthy:
+    return NotHealthy(
+        "the log's records could not be parsed",
+        because=f"{waldump}: {because}",
+        next_step=f"run it by hand: {waldump} --version",
+    )
