@@ -36,6 +36,7 @@ _SUBVOL_CREATE_V2 = 0x50009418
 _SUBVOL_GETFLAGS = 0x80089419
 _SUBVOL_SETFLAGS = 0x4008941A
 _READ_ONLY = 1 << 1
+_TOLD_MAX = 5  # so many missing files are named
 
 
 class BtrfsProvider:
@@ -148,10 +149,11 @@ def _remove_as_plain_user(path: Path) -> None:
 
 
 def _require_files(path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in names if not (path / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(f"{path}/{name}")]
     if missing:
+        more = f" and {len(missing) - _TOLD_MAX} more" if len(missing) > _TOLD_MAX else ""
         raise NotHealthy(
-            f"the snapshot of {path.parent.parent} lacks {', '.join(missing)}",
+            f"the snapshot of {path.parent.parent} lacks {', '.join(missing[:_TOLD_MAX])}{more}",
             because="the file is not there, or lies in a subvolume of its own inside the directory",
             next_step="keep all files of a copy in one btrfs subvolume",
         )

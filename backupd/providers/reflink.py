@@ -47,7 +47,7 @@ class ReflinkProvider:
         try:
             with building(path, make_directory, remove_tree):
                 (path / "from").write_bytes(b"x" * 4096)
-                _clone(path / "from", path / "to")
+                _clone(f"{path}/from", f"{path}/to")
             remove_tree(path)
         except OSError as error:
             return Suitability(False, _why_not(error))
@@ -59,9 +59,11 @@ class ReflinkProvider:
         relative = checked_names(names)
         problem = f"cannot clone the files of {directory}"
         with told(problem, directory), building(path, make_directory, remove_tree):
+            # Replay rests meanwhile, and a cluster has thousands of files: nothing is asked of the kernel twice.
+            for below in sorted({name.parent for name in relative}):
+                (path / below).mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in relative:
-                (path / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _clone(directory / name, path / name)
+                _clone(f"{directory}/{name}", f"{path}/{name}")
         return Snapshot(self.name, label, path, directory)
 
     def discard(self, snapshot: Snapshot) -> None:
@@ -76,7 +78,7 @@ class ReflinkProvider:
             return found_snapshots(directory, self.name)
 
 
-def _clone(source: Path, target: Path) -> None:
+def _clone(source: str, target: str) -> None:
     step("providers.clone")
     read = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
@@ -93,9 +95,9 @@ def _clone(source: Path, target: Path) -> None:
 def _keep_nocow(read: int, write: int) -> None:
     # btrfs clones a chattr +C file only onto another one; the flag can be set while a file is empty.
     try:
-        source = _flags(read)
-        if (source ^ _flags(write)) & _FS_NOCOW_FL:
-            changed = (_flags(write) & ~_FS_NOCOW_FL) | (source & _FS_NOCOW_FL)
+        source, target = _flags(read), _flags(write)
+        if (source ^ target) & _FS_NOCOW_FL:
+            changed = (target & ~_FS_NOCOW_FL) | (source & _FS_NOCOW_FL)
             fcntl.ioctl(write, _FS_IOC_SETFLAGS, struct.pack("l", changed))
     except OSError as error:
         # Filesystems without flags do without them; the clone itself says what does not work.

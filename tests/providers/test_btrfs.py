@@ -47,6 +47,19 @@ class TestBtrfs(ProviderContract):
         provider.discard(snapshot)
         assert "readonly" in shown
 
+    def test_no_older_snapshot_s_files_are_inside(self, provider: SnapshotProvider, copy: Path) -> None:
+        first = provider.take(copy, ["app.db"], "L1")
+        second = provider.take(copy, ["app.db"], "L2")
+        inside = [path for path in (second.directory / ".backupd-snapshot").rglob("*") if path.is_file()]
+        assert inside == []
+        assert (second.directory / "app.db").read_bytes() == PAGES
+        provider.discard(second)
+        provider.discard(first)
+
+    def test_many_missing_files_are_told_briefly(self, provider: SnapshotProvider, copy: Path) -> None:
+        with pytest.raises(NotHealthy, match="lacks 0, 1, 2, 3, 4 and 1995 more"):
+            provider.take(copy, [str(number) for number in range(2000)], "L1")
+
     def test_a_plain_directory_is_not_a_subvolume(self, provider: SnapshotProvider, copy: Path) -> None:
         answer = provider.suits(copy / "sub")
         assert not answer.suits
