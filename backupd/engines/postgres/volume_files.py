@@ -1,0 +1,231 @@
+"""A directory tree that is written and read as a volume: the restore's side of a cluster's files.
+
+Directories and files are made when it is opened, each with its size, so that
+what is not written yet reads as zeros; zeros between files are never written.
+Pages of zeros stay holes in a file that was made here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from backupd.engines.postgres.cluster import PAGE_BYTES
+from backupd.engines.postgres.data_files import real_path
+from backupd.engines.postgres.descriptors import Descriptors
+from backupd.engines.postgres.owner import Owner, sync_directory
+from backupd.engines.postgres.sync_filesystem import FilesystemSync
+from backupd.engines.postgres.volume_layout import VolumeLayout
+from backupd.engines.postgres.volume_table import TABLESPACES, Entry, Kind, VolumeTable
+from backupd.steps import step
+
+_WRITE_OUT_FROM_BYTES = 1 << 20  # smaller files are written by make_durable
+
+
+class VolumeFiles:
+    """See ``ports.PageFile``: the files of ``table`` below ``root``.
+
+    Args:
+        root: the data directory that is built, or for ``open(None)`` the live one.
+        table: what ``cluster.files`` of the backup says.
+        tablespaces: where each tablespace (by its number) goes; links to there are made in ``pg_tblspc``.
+            One that is not named is inside of ``root``, or behind the link that is there.
+        owner: whose the files become, when we are root.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        table: VolumeTable,
+        *,
+        tablespaces: Mapping[int, Path] | None = None,
+        owner: Owner | None = None,
+    ) -> None:
+        self._root = root
+        self._table = table
+        self._layout = VolumeLayout(table.entries, table.page_count)
+        self._links = {f"{TABLESPACES}/{oid}": place for oid, place in (tablespaces or {}).items()}
+        self._roots: dict[str, Path] = {"": root} | self._links
+        self._owner = owner
+        group = owner.group_access if owner else any(it.path == "." and it.mode & 0o050 for it in table.entries)
+        self._group_bits = 0o050 if group else 0
+        self._flags = os.O_RDONLY
+        self._size_bytes = 0
+        self._was_empty = True
+        self._made: set[str] = set()  # files that were empty or not there: their zeros are there already
+        self._descriptors = Descriptors(self._open_file)
+        self._sync: FilesystemSync | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """See ``ports.PageFile``."""
+        return self._size_bytes
+
+    @property
+    def was_empty(self) -> bool:
+        """See ``ports.PageFile``: whether no file of the table had any byte."""
+        return self._was_empty
+
+    def open(self, size_bytes: int | None) -> None:
+        """See ``ports.PageFile``.
+
+        Raises:
+            OSError: a file or directory cannot be made, or something else is in its place.
+            ValueError: the table's volume has another size.
+        """
+        if size_bytes is None:
+            self._was_empty = not (self._root / "PG_VERSION").exists()
+            self._size_bytes = 0 if self._was_empty else self._table.size_bytes
+            return
+        if size_bytes != self._table.size_bytes:
+            raise ValueError(f"the volume has {size_bytes} bytes, and its table says {self._table.size_bytes}")
+        self._flags = os.O_RDWR
+        step("pg.pages.make-files")
+        for entry in self._table.entries:
+            if entry.kind == Kind.DIRECTORY:
+                self._make_directory(entry)
+        self._sync = FilesystemSync(self._roots.values())
+        for entry in self._table.entries:
+            if entry.kind != Kind.DIRECTORY:
+                self._make_file(entry)
+        self._was_empty = len(self._made) == sum(1 for it in self._table.entries if it.kind != Kind.DIRECTORY)
+        self._size_bytes = size_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        """See ``ports.PageFile``; a file that is not there, or is shorter, reads as zeros: those pages match or not."""
+        length = min(length, self._size_bytes - offset)
+        if length <= 0:
+            return b""
+        data = bytearray(length)
+        view = memoryview(data)
+        for piece in self._layout.pieces(offset, length):
+            with suppress(OSError), self._descriptors.use(piece.entry.path) as descriptor:
+                _read_at(descriptor, view[piece.start : piece.start + piece.length], piece.offset)
+        return bytes(data)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """See ``ports.PageFile``; what lies between files is not written."""
+        view = memoryview(data)
+        for piece in self._layout.pieces(offset, len(view)):
+            part = view[piece.start : piece.start + piece.length]
+            path = piece.entry.path
+            with self._descriptors.use(path) as descriptor:
+                for first, last in _not_zero(part) if path in self._made else ((0, len(part)),):
+                    _write_at(descriptor, part[first:last], piece.offset + first)
+
+    def start_writing_out(self, offset: int, length: int) -> None:
+        """See ``ports.PageFile``; ``POSIX_FADV_DONTNEED`` starts the write of dirty pages (mm/fadvise.c)."""
+        for piece in self._layout.pieces(offset, length):
+            if piece.entry.size_bytes >= _WRITE_OUT_FROM_BYTES:
+                with suppress(OSError), self._descriptors.use(piece.entry.path) as descriptor:
+                    os.posix_fadvise(descriptor, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
+
+    def make_durable(self) -> None:
+        """See ``ports.PageFile``: every file and every name, below tablespaces too."""
+        step("pg.pages.durable")
+        if self._sync is None or not self._sync.run():
+            for entry in self._table.entries:
+                if entry.kind == Kind.DIRECTORY:
+                    sync_directory(real_path(entry.path, self._roots))
+                else:
+                    with self._descriptors.use(entry.path) as descriptor:
+                        os.fsync(descriptor)
+        for root in self._roots.values():
+            sync_directory(root.parent)
+
+    def close(self) -> None:
+        """See ``ports.PageFile``."""
+        self._descriptors.close()
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
+
+    def describe(self) -> Path:
+        """See ``ports.PageFile``."""
+        return self._root
+
+    def strays(self) -> Iterator[Path]:
+        """Files below the root and its tablespaces that the table does not name; links are not followed."""
+        named = {entry.path for entry in self._table.entries}
+        for prefix, root in self._roots.items():
+            for top, _, files in os.walk(root):
+                below = os.path.relpath(top, root)
+                here = "/".join(part for part in (prefix, "" if below == "." else below) if part)
+                for name in files:
+                    if f"{here}/{name}".lstrip("/") not in named:
+                        yield Path(top) / name
+
+    def _make_directory(self, entry: Entry) -> None:
+        link = self._links.get(entry.path)
+        if link is not None:
+            self._make_link(self._root / entry.path, link)
+        place = real_path(entry.path, self._roots) if link is None else link
+        place.mkdir(mode=0o700, parents=entry.path == "." or link is not None, exist_ok=True)
+        if place.is_symlink() and entry.path not in self._roots and entry.path != ".":
+            raise NotADirectoryError(errno.ENOTDIR, "a link is where a directory must be", str(place))
+        self._give(place, None)
+        place.chmod(0o700 | entry.mode & self._group_bits)
+
+    def _make_link(self, link: Path, place: Path) -> None:
+        if link.is_symlink() and Path(os.readlink(link)) == place.absolute():
+            return
+        with suppress(FileNotFoundError):
+            link.unlink()
+        link.symlink_to(place.absolute())
+        self._give(link, None)
+
+    def _make_file(self, entry: Entry) -> None:
+        path = real_path(entry.path, self._roots)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            facts = os.fstat(descriptor)
+            if not facts.st_size:
+                self._made.add(entry.path)
+            if facts.st_size != entry.size_bytes:
+                os.ftruncate(descriptor, entry.size_bytes)
+            self._give(path, descriptor)
+            os.fchmod(descriptor, 0o600 | entry.mode & (0o100 | self._group_bits))
+        finally:
+            os.close(descriptor)
+
+    def _give(self, path: Path, descriptor: int | None) -> None:
+        if self._owner is not None and os.geteuid() == 0:
+            if descriptor is not None:
+                os.fchown(descriptor, self._owner.uid, self._owner.gid)
+            else:
+                os.chown(path, self._owner.uid, self._owner.gid, follow_symlinks=False)
+
+    def _open_file(self, path: str) -> int:
+        return os.open(real_path(path, self._roots), self._flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def _read_at(descriptor: int, view: memoryview, offset: int) -> None:
+    filled = 0
+    while filled < len(view):
+        count = os.preadv(descriptor, [view[filled:]], offset + filled)
+        if count == 0:
+            return
+        filled += count
+
+
+def _write_at(descriptor: int, view: memoryview, offset: int) -> None:
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        offset += written
+        view = view[written:]
+
+
+def _not_zero(view: memoryview) -> Iterator[tuple[int, int]]:
+    """The runs of pages that are not all zeros, as byte ranges; a part of a page at the end is never zeros."""
+    whole = len(view) // PAGE_BYTES
+    filled = (
+        np.frombuffer(view, dtype=np.uint64, count=whole * PAGE_BYTES // 8).reshape(whole, PAGE_BYTES // 8).any(axis=1)
+    )
+    edges = np.flatnonzero(np.diff(filled, prepend=False, append=len(view) > whole * PAGE_BYTES))
+    ends = [*(edges * PAGE_BYTES).tolist(), len(view)]
+    yield from zip(ends[::2], ends[1::2], strict=False)
