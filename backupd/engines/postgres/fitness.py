@@ -82,17 +82,16 @@ def lag_bytes(active: ServerFacts | None, passive: ServerFacts) -> int | None:
 def lag_seconds(active: ServerFacts | None, passive: ServerFacts) -> float | None:
     """Age of the newest commit that was replayed; 0 when all there is was replayed; None when not known.
 
-    An idle active commits nothing, so the age alone would grow for ever.  Both
-    times are the active's own, where it answers: the hosts' clocks may differ.
+    An idle active commits nothing, so the age alone would grow for ever: without the
+    active nothing is known.  Both times are the active's own; the hosts' clocks may differ.
     """
-    if passive.replay_lsn is None:
+    if active is None or active.flush_lsn is None or passive.replay_lsn is None:
         return None
-    if active is not None and active.flush_lsn is not None and passive.replay_lsn >= active.flush_lsn:
+    if passive.replay_lsn >= active.flush_lsn:
         return 0.0
     if passive.last_xact_replay_at is None:
         return None
-    now = passive.clock_at if active is None else active.clock_at
-    return max(0.0, (now - passive.last_xact_replay_at).total_seconds())
+    return max(0.0, (active.clock_at - passive.last_xact_replay_at).total_seconds())
 
 
 def stream_of(active: ServerFacts, passive: ServerFacts) -> Streaming | None:

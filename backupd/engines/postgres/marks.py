@@ -1,0 +1,106 @@
+"""What backupd itself has noted about a copy, which no server can say: suspended, suspect, must be seeded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backupd.engines.postgres.pauses import PauseKind, read_marker
+from backupd.errors import NotHealthy
+from backupd.model.pair import CopyState
+from backupd.steps import step
+
+_SUSPECT = "suspect-{copy}.json"
+_MUST_SEED = "must-seed.json"  # written by a restore; it is about whichever copy is the passive
+
+
+@dataclass(frozen=True, slots=True)
+class CopyMark:
+    """One note: the state that it puts the copy in, and why."""
+
+    state: CopyState
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """All notes: by copy, about the passive whoever it is, and whether a pause that stands is ours."""
+
+    copies: Mapping[str, CopyMark]
+    passive: CopyMark | None = None
+    our_pause: bool = False
+
+
+NO_MARKS = Marks({})
+
+
+def read_marks(state_dir: Path, names: tuple[str, ...]) -> Marks:
+    """The notes that lie in ``state_dir`` about these copies; a bad one is worse than the others. Raises NotHealthy."""
+    copies: dict[str, CopyMark] = {}
+    pause = read_marker(state_dir)
+    if pause is not None and pause.kind is PauseKind.SUSPEND:
+        copies[pause.copy] = CopyMark(CopyState.SUSPENDED, pause.comment or "suspended by a person")
+    for name in names:
+        suspect = _read(state_dir / _SUSPECT.format(copy=name))
+        if suspect is not None:
+            copies[name] = CopyMark(CopyState.SUSPECT, str(suspect.get("because", "a backup found damage in it")))
+    seed = _read(state_dir / _MUST_SEED)
+    passive = None if seed is None else CopyMark(CopyState.MUST_SEED, str(seed.get("reason", "a restore overtook it")))
+    return Marks(copies, passive, our_pause=pause is not None)
+
+
+def mark_suspect(state_dir: Path, copy: str, because: str) -> None:
+    """Note that a copy's files are damaged, durably; it stays so until it was seeded. Raises NotHealthy."""
+    path = state_dir / _SUSPECT.format(copy=copy)
+    tmp = path.with_suffix(".tmp")
+    stored = json.dumps({"because": because, "at": datetime.now(UTC).isoformat()})
+    step("pg.marks.suspect")
+    try:
+        with open(tmp, "w", encoding="utf-8") as file:
+            file.write(stored)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(tmp, path)
+        _sync(state_dir)
+    except OSError as error:
+        raise _disk(path, error) from error
+
+
+def clear_suspect(state_dir: Path, copy: str) -> None:
+    """The copy was made anew; safe to repeat. Raises NotHealthy."""
+    path = state_dir / _SUSPECT.format(copy=copy)
+    step("pg.marks.clear")
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _disk(path, error) from error
+
+
+def _read(path: Path) -> dict[str, object] | None:
+    try:
+        stored = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}  # something was noted, and what it says is lost: that speaks for caution
+    return stored if isinstance(stored, dict) else {}
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _disk(path: Path, error: OSError) -> NotHealthy:
+    return NotHealthy(
+        f"cannot write {path}",
+        because=error.strerror or str(error),
+        next_step=f"make room or fix the rights of {path.parent}",
+    )
