@@ -251,3 +251,10 @@ def clear_rooms(rooms: Iterable[Room]) -> None:
                 because=f"{error.filename}: {error.strerror or error}",
                 next_step=f"remove {room.own} by hand when no restore runs",
             ) from None
+
+
+def refuse_mounts(main: Room) -> None:
+    """Raises Refused when an entry of the data directory that would have to move is a mount point."""
+    for name in sorted(_DATA - {WAL}):
+        if os.path.ismount(main.place / name):
+            raise _mounted(main.place / name)

@@ -1,0 +1,251 @@
+"""A restore onto the active copy: its server stands still, the new files come by renames, ``global`` last.
+
+What survives a crash at any moment: until the first rename the old cluster is
+whole and is started again; from then on the journal in ``.backupd-restore`` says
+which moves are left, no server starts in between, and ``recover_active`` makes
+them.  Configuration, certificates and logs of the data directory stay as they
+are today (see ``swap``).  Replication slots do not come back: those of backupd and
+of the standby are made again when the standby is seeded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backupd.engines.postgres.cluster import VOLUME, PgCopy
+from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
+from backupd.engines.postgres.must_seed import note_must_seed
+from backupd.engines.postgres.postmaster import find_strangers
+from backupd.engines.postgres.restore_rooms import (
+    linked_tablespaces,
+    locate_tablespaces,
+    tablespace_room,
+    wal_room,
+)
+from backupd.engines.postgres.stage_journal import Phase, StageJournal
+from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
+from backupd.engines.postgres.swap import WAL, Room
+from backupd.engines.postgres.volume_table import Tablespace
+from backupd.errors import NotHealthy, Refused
+from backupd.model.records import StoredFile
+from backupd.ports import PageFile, TargetFacts
+
+
+class ActiveTarget(StagedTarget):
+    """See ``ports.RestoreTarget``.
+
+    Args:
+        active: the copy that is restored to.
+        passive: the other one; None when it is not known. Its places are never written to.
+        choices: what holds for every restore.
+    """
+
+    def __init__(self, active: PgCopy, passive: PgCopy | None, choices: RestoreChoices) -> None:
+        main = Room(active.data_directory)
+        super().__init__(main, owner_for(main.place), choices)
+        self._passive = passive
+        self._live = LiveDirectory(
+            main,
+            self._owner,
+            bin_directory=choices.options.bin_directory,
+            seconds_max=choices.options.server_seconds_max,
+        )
+        self._journal: StageJournal | None = None
+
+    # --- before -------------------------------------------------------------
+
+    def facts(self) -> TargetFacts:
+        """See ``ports.RestoreTarget``; ``users`` are only processes that no server of the directory stands behind."""
+        found = self._live.facts()
+        return TargetFacts(
+            role="active",
+            path=self.path,
+            exists=found is not None,
+            size_bytes=directory_bytes(self.path) if found is not None else 0,
+            position=found.position if found is not None else None,
+            users=find_strangers(self.path),
+            free_bytes=free_bytes(self.path),
+        )
+
+    def begin(self, run_id: str, *, force: bool = False) -> None:
+        """See ``ports.RestoreTarget``; ``force`` allows a data directory of another cluster to be replaced."""
+        if (self.path / "standby.signal").exists():
+            raise Refused(
+                f"cannot restore to {self.path}",
+                because="it is a standby's (standby.signal is there), and restores go to the active only",
+                next_step="promote the standby that shall be the active, or restore to the other copy",
+            )
+        found = self._live.facts()
+        expected = self._choices.system_identifier
+        if found and expected and str(found.system_identifier) != expected and not force:
+            raise Refused(
+                f"cannot restore to {self.path}",
+                because=f"the cluster {found.system_identifier} is there, and the pair is {expected}",
+                next_step="correct the data_directory in the policy, or move that cluster away",
+            )
+        self._journal = self._live.claim(run_id)
+        self._stage.wal = wal_room(self.path)
+        self._note_rooms()
+        self._begun = True
+
+    # --- the stage ----------------------------------------------------------
+
+    def live_file(self, stored: StoredFile) -> Path | PageFile | None:
+        """See ``ports.RestoreTarget``."""
+        table = self._stage.known_table(stored) if stored.path == VOLUME else None
+        if table is None or not (self.path / "PG_VERSION").exists():
+            return None
+        from backupd.engines.postgres.volume_files import VolumeFiles
+
+        return VolumeFiles(self.path, table, tablespaces=linked_tablespaces(self.path))
+
+    def locate(self, tablespaces: Sequence[Tablespace]) -> Mapping[int, Path]:
+        """Where the active has each now, else where the backup's copy had it, but never where the passive is."""
+        foreign: list[Path] = []
+        if self._passive is not None:
+            foreign = [*linked_tablespaces(self._passive.data_directory).values(), self._passive.data_directory]
+        return locate_tablespaces(tablespaces, linked_tablespaces(self.path), foreign)
+
+    def _note_rooms(self) -> None:
+        if self._journal is not None:
+            rooms = tuple((str(room.place), room.prefix) for room in self._stage.rooms)
+            self._journal = self._journal.but(rooms=rooms).write(self.main, self._owner)
+
+    def used_wal(self) -> Sequence[Path]:
+        """Timelines that either copy knows are used."""
+        passive = [self._passive.data_directory / WAL] if self._passive is not None else []
+        return [self.path / WAL, *passive]
+
+    def _bin_directory(self) -> Path | None:
+        chosen = self._choices.options.bin_directory
+        if chosen is None and self._journal is not None and self._journal.bin_directory:
+            found = Path(self._journal.bin_directory)
+            return found if self._serves(found) else None
+        return chosen
+
+    def _serves(self, found: Path) -> bool:
+        from backupd.engines.postgres.binaries import version_of
+
+        return version_of(found / "postgres") == self._stage.major
+
+    # --- the change ---------------------------------------------------------
+
+    def activate(self, *, came_from: str) -> None:
+        """See ``ports.RestoreTarget``; a server that ``begin`` had stopped runs again afterwards."""
+        if self._journal is None or self._recovered is None:
+            raise NotHealthy(
+                f"cannot put the restored cluster in place of {self.path}",
+                because="it was not recovered and checked",
+                next_step="run the same restore again",
+            )
+        ended = self._recovered.ended
+        self._journal = self._journal.but(
+            must_seed={
+                "reason": f"backup {came_from} was restored to the active, which began timeline "
+                f"{self._recovered.position.history} at {ended}",
+                "history": self._recovered.position.history,
+                "position": str(ended),
+                "at": datetime.now(UTC).isoformat(),
+            }
+        )
+        self._journal = self._live.swap_in(self._stage, self._journal, self._dropped())
+        note_must_seed(self._choices.state_dir, self._journal.must_seed)
+        if self._journal.was_running:
+            self._live.start(self._journal)
+
+    def _dropped(self) -> list[Room]:
+        """Tablespaces that the live cluster has and the restored one has not: their files go with it."""
+        major = self._live.control.major if (self.path / "PG_VERSION").exists() else self._stage.major
+        passive = linked_tablespaces(self._passive.data_directory) if self._passive is not None else {}
+        kept = {os.path.realpath(place) for place in passive.values()}
+        return [
+            tablespace_room(place, major)
+            for oid, place in linked_tablespaces(self.path).items()
+            if oid not in self._stage.tablespaces and place.is_dir() and os.path.realpath(place) not in kept
+        ]
+
+    def finish(self) -> None:
+        """See ``ports.RestoreTarget``; the old cluster is removed when the new one accepts connections."""
+        finish_swap(self._live, self._choices)
+
+    def abandon(self, *, keep_stage: bool = False) -> None:
+        """See ``ports.RestoreTarget``; a server that ``begin`` had stopped runs again."""
+        undo(self._live, keep_stage=keep_stage)
+
+
+def finish_swap(live: LiveDirectory, choices: RestoreChoices) -> None:
+    """The last part of a restore, which recovery does too: the server runs, and what was there before goes."""
+    journal = live.journal()
+    if journal is None:
+        return
+    if journal.was_running or not choices.started_by_policy:
+        live.start(journal)
+    elif live.control.is_running():
+        live.control.wait_ready(choices.options.server_seconds_max)
+    live.clear(journal)
+
+
+def undo(live: LiveDirectory, *, keep_stage: bool) -> list[str]:
+    """Take back what was begun before the swap; answers with what was done, in sentences."""
+    journal, done = live.journal(), []
+    if journal is not None and journal.phase is not Phase.BUILDING:
+        raise NotHealthy(
+            f"the restore to {live.main.place} cannot be undone",
+            because="its files are partly in place already",
+            next_step="backupctl recover (it goes on where that stopped)",
+        )
+    if not keep_stage and live.clear(journal):
+        done.append(f"removed {live.main.own}, which an unfinished restore had left")
+    if journal is not None and journal.was_running and not live.control.is_running():
+        live.start(journal)
+        done.append(f"started the server of {live.main.place} again: restore {journal.run_id} is dead")
+    return done
+
+
+def recover_active(place: Path, choices: RestoreChoices, *, keep_stage: bool = False) -> Sequence[str]:
+    """Clear or finish what a restore (or a seed) that died has left in a copy's data directory.
+
+    The caller holds the lease, so none is running.  Answers with sentences.  May be repeated.
+
+    Raises:
+        NotHealthy: it cannot be done now (a disk refuses, the server does not start).
+    """
+    if not os.path.lexists(Room(place).own):
+        return ()
+    live = LiveDirectory(
+        Room(place),
+        owner_for(place),
+        bin_directory=choices.options.bin_directory,
+        seconds_max=choices.options.server_seconds_max,
+    )
+    journal = live.journal()
+    if journal is None or journal.phase is Phase.BUILDING:
+        return undo(live, keep_stage=keep_stage)
+    live.go_on(journal)
+    if journal.must_seed:
+        note_must_seed(choices.state_dir, journal.must_seed)
+    finish_swap(live, choices)
+    return [f"put the restored files in place in {place}: restore {journal.run_id} had died while it did so"]
+
+
+def free_bytes(place: Path) -> int:
+    """Free space where ``place`` is or will be."""
+    while not place.exists():
+        place = place.parent
+    room = os.statvfs(place)
+    return room.f_bavail * room.f_frsize
+
+
+def directory_bytes(place: Path) -> int:
+    """What the files of a directory take; what cannot be seen is not counted."""
+    total = 0
+    for top, _, files in os.walk(place):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(top, name)).st_size
+            except OSError:
+                continue
+    return total
