@@ -85,9 +85,12 @@ def parse_records(
             said = _run(waldump, Path(place), timeline, segment_bytes, range(start, last + 1), parsed)
             if not said:
                 break
-            bad = _segment_of(said, start, last, segment_bytes)
+            lsn = _place_of(said, start * segment_bytes)
+            bad = min(max(lsn // segment_bytes, start), last)
             if _NOTHING_BEGINS not in said or any(holds_a_record(files[n]) for n in range(start, bad + 1)):
                 parsed.damage[bad] = said
+                if bad < last and _goes_over(files[bad], lsn % segment_bytes, segment_bytes):
+                    parsed.damage[bad + 1] = said
             start = bad + 1
     for segno in range(first, first if only_from is None else only_from):
         parsed.commits.pop(segno, None)
@@ -95,11 +98,17 @@ def parse_records(
     return parsed
 
 
-def _segment_of(said: str, first: int, last: int, segment_bytes: int) -> int:
-    """The segment of the last LSN that the complaint names: that is where the bad record begins."""
+def _place_of(said: str, start: int) -> int:
+    """The last LSN that the complaint names: that is where the bad record begins; ``start`` when it names none."""
     places = _ANY_LSN.findall(said)
-    segno = parse_lsn(places[-1]) // segment_bytes if places else first
-    return min(max(segno, first), last)
+    return parse_lsn(places[-1]) if places else start
+
+
+def _goes_over(path: Path, offset: int, segment_bytes: int) -> bool:
+    """Whether the record at ``offset`` ends in the next segment: then nobody knows which of the two is bad."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return offset + int.from_bytes(file.read(4), "little") > segment_bytes
 
 
 def _run(waldump: Path, directory: Path, timeline: int, segment_bytes: int, segnos: range, parsed: Parsed) -> str:

@@ -1,0 +1,221 @@
+"""The passive's closed segments, from real servers: listed without a gap, each kind of damage found and named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backupd.engines.postgres import closed_logs
+from backupd.engines.postgres.closed_logs import RECORDS_UNPARSED, PassiveLog
+from backupd.engines.postgres.wal_segment import read_segment
+from backupd.errors import DamageFound, NotHealthy
+from backupd.model.kinds import LogKind
+from backupd.model.position import Position
+from backupd.ports import ClosedLog
+from tests.engines.postgres.wal_places import Places
+from tests.pg_pairs import a_pair, all_versions
+
+pytestmark = pytest.mark.real
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of closed log on a pair that is left alone."""
+
+    places: Places
+    after: Position
+    until: Position
+    began_at: datetime
+    ended_at: datetime
+
+    def copied(self, to: Path, *, parse: bool = True) -> PassiveLog:
+        return self.places.log(self.places.copied(to), parse=parse)
+
+
+@pytest.fixture(scope="module", params=all_versions())
+def stretch(request: pytest.FixtureRequest) -> Iterator[Stretch]:
+    """Full segments of 1 MiB, and two that were switched early; records go over from one to the next."""
+    with a_pair(request.param, segment_mib=1, settings={"wal_keep_size": "64MB", "autovacuum": "off"}) as pair:
+        places = Places.of(pair)
+        began_at = datetime.now(UTC)
+        places.pair.active.psql("SELECT pg_switch_wal()")
+        after = places.close()
+        places.fill(2.3)
+        places.close()
+        places.fill(0.2)
+        until = places.close()
+        ended_at = datetime.now(UTC)
+        places.fill(0.1)
+        yield Stretch(places, after, until, began_at, ended_at)
+
+
+def listed(log: PassiveLog, stretch: Stretch) -> list[ClosedLog]:
+    return log.closed(stretch.after, stretch.until)
+
+
+def test_closed_segments_follow_one_another(stretch: Stretch) -> None:
+    log = stretch.places.log()
+    found = listed(log, stretch)
+    assert len(found) >= 4
+    place = stretch.after
+    for one in found:
+        assert one.log.start == place
+        assert one.log.kind is LogKind.SEGMENT
+        assert (one.log.end.offset, one.log.size_bytes) == (place.offset + MIB, MIB)
+        assert (one.log.number, one.log.ancestry, one.log.previous_digest) == (place.offset // MIB, "", "")
+        place = one.log.end
+        log.check(one)
+    assert place == stretch.until
+    assert log.notes == ()
+
+
+def test_the_times_of_commits_are_told(stretch: Stretch) -> None:
+    times = [(one.log.first_commit_at, one.log.last_commit_at) for one in listed(stretch.places.log(), stretch)]
+    known = [time for pair in times for time in pair if time is not None]
+    assert known == sorted(known)
+    slack = timedelta(seconds=1)
+    assert stretch.began_at - slack <= known[0] <= known[-1] <= stretch.ended_at + slack
+    assert times[-1][0] is not None
+
+
+def test_nothing_between_a_place_and_itself(stretch: Stretch) -> None:
+    assert stretch.places.log().closed(stretch.until, stretch.until) == []
+
+
+def test_a_segment_that_is_not_there_is_a_gap_with_its_name(stretch: Stretch, tmp_path: Path) -> None:
+    log = stretch.copied(tmp_path)
+    gone = listed(stretch.places.log(), stretch)[1].path.name
+    (tmp_path / "pg_wal" / gone).unlink()
+    with pytest.raises(NotHealthy, match=gone) as caught:
+        listed(log, stretch)
+    assert caught.value.details["missing"] == [gone]
+    (tmp_path / "pg_wal" / f"{gone}.partial").touch()
+    with pytest.raises(NotHealthy, match=gone):
+        listed(log, stretch)
+
+
+def damage(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def flip(path: Path, offset: int) -> None:
+    damage(path, offset, bytes([path.read_bytes()[offset] ^ 0x10]))
+
+
+@pytest.mark.parametrize(
+    ("offset", "word"),
+    [
+        (0, "magic"),
+        (26, "cluster"),
+        (8192 * 5 + 4, "page 5"),
+        (8192 * 6 + 9, "page 6"),
+        (8192 * 70 + 4000, "checksum in record|invalid|incorrect|unexpected|contrecord"),
+        (8192 * 100 + 333, "checksum in record|invalid|incorrect|unexpected|contrecord"),
+    ],
+)
+def test_a_flipped_byte_is_found_and_named(stretch: Stretch, tmp_path: Path, offset: int, word: str) -> None:
+    log = stretch.copied(tmp_path)
+    name = listed(stretch.places.log(), stretch)[0].path.name
+    flip(tmp_path / "pg_wal" / name, offset)
+    found = listed(log, stretch)
+    with pytest.raises(DamageFound, match=word) as caught:
+        log.check(found[0])
+    assert name in caught.value.problem
+    for other in found[2:]:
+        log.check(other)
+
+
+def test_a_record_that_goes_over_into_the_next_segment_is_checked(stretch: Stretch, tmp_path: Path) -> None:
+    log = stretch.copied(tmp_path)
+    found = listed(stretch.places.log(), stretch)
+    # The second segment begins with the end of a record of the first: right after the long header.
+    second = tmp_path / "pg_wal" / found[1].path.name
+    left = int.from_bytes(second.read_bytes()[16:20], "little")
+    assert left > 0, "the log was laid out otherwise than this test needs"
+    flip(second, 40)
+    found = listed(log, stretch)
+    for one in found[:2]:
+        with pytest.raises(DamageFound):
+            log.check(one)
+    log.check(found[2])
+    # Also when only the second is taken.
+    alone = stretch.places.log(tmp_path)
+    with pytest.raises(DamageFound):
+        alone.check(alone.closed(found[0].log.end, stretch.until)[0])
+
+
+def test_without_pg_waldump_the_record_says_so(stretch: Stretch, tmp_path: Path) -> None:
+    log = stretch.copied(tmp_path, parse=False)
+    found = listed(log, stretch)
+    for one in found:
+        log.check(one)
+        assert one.log.first_commit_at is None
+    assert log.notes == (RECORDS_UNPARSED,)
+
+
+def test_two_segments_that_changed_names_are_found(stretch: Stretch, tmp_path: Path) -> None:
+    log = stretch.copied(tmp_path, parse=False)
+    one, two = (tmp_path / "pg_wal" / each.path.name for each in listed(stretch.places.log(), stretch)[:2])
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    for each in listed(log, stretch)[:2]:
+        with pytest.raises(DamageFound, match="begins at LSN"):
+            log.check(each)
+
+
+def test_a_cut_segment_is_found(stretch: Stretch, tmp_path: Path) -> None:
+    log = stretch.copied(tmp_path)
+    os.truncate(tmp_path / "pg_wal" / listed(stretch.places.log(), stretch)[0].path.name, MIB - 4096)
+    with pytest.raises(DamageFound, match="bytes long"):
+        log.check(listed(log, stretch)[0])
+
+
+def test_another_clusters_segment_is_found(stretch: Stretch, tmp_path: Path) -> None:
+    other = PassiveLog(
+        stretch.places.copied(tmp_path), system_identifier=stretch.places.system_identifier + 1, segment_bytes=MIB
+    )
+    with pytest.raises(DamageFound, match="is of cluster"):
+        other.check(listed(other, stretch)[0])
+
+
+def test_a_segment_that_changes_after_it_was_listed_is_found(stretch: Stretch, tmp_path: Path) -> None:
+    log = stretch.copied(tmp_path)
+    found = listed(log, stretch)
+    place = tmp_path / "pg_wal" / found[-1].path.name
+    flip(place, MIB - 1)  # on an empty page behind the switch
+    with pytest.raises(DamageFound):
+        log.check(found[-1])
+    # One that is sound again is not the one that was listed when a byte that nobody reads differs.
+    flip(place, MIB - 1)
+    log.check(found[-1])
+    flip(place, 20)  # padding of the header
+    with pytest.raises(DamageFound, match="changed since it was listed"):
+        log.check(found[-1])
+    place.unlink()
+    with pytest.raises(NotHealthy, match="gone"):
+        log.check(found[-1])
+
+
+def test_each_segment_is_read_once(stretch: Stretch, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> object:
+        read.append(path)
+        return read_segment(path)
+
+    monkeypatch.setattr(closed_logs, "read_segment", counted)
+    log = stretch.places.log()
+    found = listed(log, stretch)
+    for one in found:
+        log.check(one)
+    assert sorted(read) == sorted({*read})
+    assert len(read) <= len(found) + 1
