@@ -22,8 +22,8 @@ def evidence_facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("oldest log that is held", evidence["oldest_held"] or "none"),
         ("the passive", _with(evidence["passive_state"], evidence["passive_because"])),
         ("the passive has replayed up to", evidence["passive_replayed"] or UNKNOWN),
-        ("the passive's file is durable up to", evidence["passive_checkpointed"] or UNKNOWN),
-        ("the active's file is durable up to", evidence["active_checkpointed"] or UNKNOWN),
+        ("the passive's data is durable up to", evidence["passive_checkpointed"] or UNKNOWN),
+        ("the active's data is durable up to", evidence["active_checkpointed"] or UNKNOWN),
         ("holds", "; ".join(map(_hold, evidence["holds"])) or "none"),
         ("the copies were asked", _age(evidence)),
     ]

@@ -95,8 +95,6 @@ def _tell(database: str, engine: str, config: Path, written: list[Path]) -> None
         output.print_line("  backupd &                            # replication runs while this runs")
     output.print_line("  backupctl check                      # tries all that a backup needs")
     output.print_line(f"  backupctl backup {database} --type full")
-    if engine == "postgres":
-        output.print_line("  backupd &                            # takes the backups of the schedule while this runs")
 
 
 def _sqlite(copy: list[str], data_directory: list[str], active: str | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from backupd.cli.human import with_lsns
 from backupd.errors import BackupdError
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def _text(cell: Cell | str) -> str:
-    return cell.text if isinstance(cell, Cell) else cell
+    """What is shown of a cell: a person reads a position of PostgreSQL as PostgreSQL writes it."""
+    return with_lsns(cell.text if isinstance(cell, Cell) else cell)
 
 
 def print_table(table: Table, *, indent: int = 0) -> None:
@@ -128,7 +130,7 @@ def _print_rich_table(table: Table, indent: int) -> None:
             no_wrap=not wraps and fits,
         )
     for row in table.rows:
-        shown.add_row(*(Text(cell.text, cell.style) if isinstance(cell, Cell) else Text(cell) for cell in row))
+        shown.add_row(*(Text(_text(cell), cell.style) if isinstance(cell, Cell) else Text(_text(cell)) for cell in row))
     console().print(Padding(shown, (0, 0, 0, indent)))
 
 
@@ -217,7 +219,7 @@ def say(sentence: str) -> None:
 
 def print_error(error: BackupdError, *, as_json: bool) -> None:
     """The three lines on standard error; with ``as_json`` the same as an object on standard output too."""
-    lines = error.lines()
+    lines = [with_lsns(line) for line in error.lines()]
     if is_terminal(sys.stderr):
         from rich.text import Text
 

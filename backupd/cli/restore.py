@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +13,13 @@ from backupd.cli import house, human, output, progress
 from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, JsonOption, YesOption
 from backupd.cli.output import Cell
 from backupd.cli.question import agreed
-from backupd.errors import Refused, UsageProblem
+from backupd.errors import ConfigInvalid, Refused, UsageProblem
 
 if TYPE_CHECKING:
     from backupd.decide.restore_path import RestoreWish
+    from backupd.runs.context import RunContext
+
+_POSITION = re.compile(r"[0-9A-Za-z]+ ?[@:]? ?[0-9A-Za-z]*/[0-9A-Fa-f]+")  # of any engine: it reads it itself
 
 EXAMPLES = (
     "backupctl restore orders --target /tmp/look             # the latest state, into a directory",
@@ -32,7 +36,10 @@ def restore(
         typer.Option("--at", metavar="TIME", help="The moment to go back to: ISO 8601, or '10 min ago'."),
     ] = None,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET.")
+        str | None,
+        typer.Option(
+            "--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET; postgres: LSN or TIMELINE:LSN."
+        ),
     ] = None,
     backup: Annotated[
         str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")
@@ -59,6 +66,8 @@ def restore(
     with house.opened(config) as opened:
         with progress.shown() as report:
             context = house.one(opened, database, report)
+            if to is not None:
+                wish = _to_position(to, context)
             plan = plan_restore(context, wish, target)
             if as_json and dry_run:
                 output.print_json({"dry_run": True, **plan.to_json()})
@@ -84,7 +93,6 @@ def restore(
 def _wish(at: str | None, to: str | None, backup: str | None) -> tuple[RestoreWish, str]:
     """What was asked for, and a note on how a time was read."""
     from backupd.decide.restore_path import RestoreWish
-    from backupd.model.position import Position
 
     given = [name for name, value in (("--at", at), ("--to", to), ("--backup", backup)) if value is not None]
     if len(given) > 1:
@@ -98,16 +106,27 @@ def _wish(at: str | None, to: str | None, backup: str | None) -> tuple[RestoreWi
 
         moment = parse_when(at, datetime.now(UTC))
         return RestoreWish.at_time(moment.at), moment.note
-    if to is not None:
-        try:
-            return RestoreWish.to_position(Position.parse(to)), ""
-        except ValueError as error:
-            raise UsageProblem(
-                f"--to {to} cannot be used",
-                because=str(error),
-                next_step="take a position from: backupctl show BACKUP, or give a time with --at",
-            ) from None
+    if to is not None and not _POSITION.fullmatch(to.strip()):
+        raise _no_position(to, "a position is a place in the log, like 5f3a9c21d0e47b86/4711 or 0/3000028")
     return (RestoreWish.of_backup(backup) if backup is not None else RestoreWish.latest()), ""
+
+
+def _to_position(to: str, context: RunContext) -> RestoreWish:
+    """How positions are written is the engine's to know."""
+    from backupd.decide.restore_path import RestoreWish
+
+    try:
+        return RestoreWish.to_position(context.writer.parse_position(to.strip()))
+    except ConfigInvalid as error:
+        raise _no_position(to, error.because) from error
+
+
+def _no_position(to: str, because: str) -> UsageProblem:
+    return UsageProblem(
+        f"--to {to} cannot be used",
+        because=because,
+        next_step="take a position from: backupctl show BACKUP, or give a time with --at",
+    )
 
 
 def _print_plan(database: str, plan: Any, note: str) -> None:

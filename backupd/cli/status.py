@@ -10,6 +10,8 @@ from backupd.cli import house, human, output
 from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
 from backupd.cli.output import Cell
 
+_IN_THE_TABLE = {"role"}
+
 EXAMPLES = ("backupctl status", "backupctl status orders --json")
 
 
@@ -46,6 +48,7 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
             human.size(copy["held_log_bytes"]),
         )
     output.print_table(table, indent=2)
+    output.print_facts([(f"copy {copy['name']}", _facts(copy)) for copy in row["copies"]], indent=2)
     output.print_line()
     window = row.get("recovery_window") or {}
     output.print_facts(
@@ -60,6 +63,23 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
     if alarms:
         output.print_line(Cell("  alarms", output.DIM))
         output.print_sentences(alarms, indent=4, bullet="!", style=output.BAD)
+
+
+def _facts(copy: Mapping[str, Any]) -> str:
+    """What the engine says about a copy beyond the table's columns, in one line: ``lag 3.20 s, slot wal_status ok``."""
+    facts = copy.get("facts") or {}
+    return ", ".join(_fact(str(name), str(value)) for name, value in facts.items() if name not in _IN_THE_TABLE)
+
+
+def _fact(name: str, value: str) -> str:
+    try:
+        if name.endswith("_bytes"):
+            return f"{name.removesuffix('_bytes').replace('_', ' ')} {human.size(float(value))}"
+        if name.endswith("_seconds"):
+            return f"{name.removesuffix('_seconds').replace('_', ' ')} {human.duration(float(value))}"
+    except ValueError:
+        pass  # an engine's word for an amount that it does not know
+    return f"{name.replace('_', ' ')} {value}"
 
 
 def _backup(backup: Any, now: datetime) -> Cell | str:

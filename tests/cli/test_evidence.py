@@ -39,7 +39,7 @@ def test_before_any_backup_it_says_so_in_words() -> None:
     assert said["last backup"] == "none yet"
     assert said["archived, without a gap, up to"] == "nothing of this history yet"
     assert said["the passive has replayed up to"] == str(HERE)
-    assert said["the passive's file is durable up to"] == "not known"
+    assert said["the passive's data is durable up to"] == "not known"
     assert said["the copies were asked"] == "0.25 s ago; at most 1 min count"
     assert not [name for name in said if "_" in name]
 

@@ -62,3 +62,22 @@ def test_times_have_an_offset() -> None:
     assert human.clock_time("2026-11-22T02:00:05+00:00")[-5] in "+-"
     assert human.clock_time(None) == "-"
     assert len(human.short_time(datetime.now(UTC))) == 19
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("1/50331648", "1 @ 0/3000000"),
+        ("it ends at 12/78383153152, and so on", "it ends at 12 @ 12/40000000, and so on"),
+        ("1/50331648 -> 2/67108864", "1 @ 0/3000000 -> 2 @ 0/4000000"),
+        ("(1/16777216)", "(1 @ 0/1000000)"),
+        ("5f3a9c21d0e47b86/50331648", "5f3a9c21d0e47b86/50331648"),  # a position of SQLite
+        ("1234567890123456/50331648", "1234567890123456/50331648"),
+        ("/srv/20261122/12345678", "/srv/20261122/12345678"),
+        ("base/16384/12345678", "base/16384/12345678"),
+        ("3/4 of 5/10", "3/4 of 5/10"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_a_position_of_postgresql_is_shown_as_postgresql_writes_it(text: str, shown: str) -> None:
+    assert human.with_lsns(text) == shown
