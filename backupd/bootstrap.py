@@ -159,7 +159,7 @@ def _postgres_writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
     from backupd.engines.postgres.cluster import PgCopy, PgOptions
     from backupd.engines.postgres.writer import PostgresWriter
 
-    options, source, restore = policy.postgres, policy.source, policy.restore
+    options, source = policy.postgres, policy.source
     return PostgresWriter(
         database=policy.database,
         copies={
@@ -178,9 +178,8 @@ def _postgres_writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
         ),
         state_dir=state_dir,
         clock=clock,
-        stop_command=tuple(restore.stop_command),
-        start_command=tuple(restore.start_command),
-        command_seconds_max=restore.command_seconds_max,
+        integrity=policy.restore.check,
+        started_by_policy=bool(policy.restore.start_command),
     )
 
 

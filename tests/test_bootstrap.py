@@ -53,7 +53,9 @@ def test_the_postgres_writer_gets_the_policy(config: Path) -> None:
     )
     write_more = config.parent / "policies" / "ledger.toml"
     text = write_more.read_text().replace('lag_bytes_max = "1GiB"', 'lag_bytes_max = "2GiB"')
-    write_more.write_text(text + '[restore]\nstop_command = ["stop-it"]\nstart_command = ["start-it", "now"]\n')
+    write_more.write_text(
+        text + '[restore]\nstop_command = ["stop-it"]\nstart_command = ["start-it"]\ncheck = "full"\n'
+    )
     house = open_house(config)
     context = house.context("ledger")
     house.close()
@@ -67,8 +69,7 @@ def test_the_postgres_writer_gets_the_policy(config: Path) -> None:
     assert (options.slot, options.seed, options.bin_directory) == ("held", "basebackup", Path("/opt/pg/bin"))
     assert (options.lag_bytes_max, options.lag_seconds_max) == (2 << 30, 3600)
     assert (options.allow_remote_apply, options.server_seconds_max) == (True, 180)
-    assert (facts["stop_command"], facts["start_command"]) == (("stop-it",), ("start-it", "now"))
-    assert facts["command_seconds_max"] == 60
+    assert (facts["integrity"], facts["started_by_policy"]) == ("full", True)
 
 
 def test_what_an_earlier_policy_left_is_looked_for_too(config: Path) -> None:

@@ -75,6 +75,7 @@ ONLY_OF: dict[str, dict[str, tuple[str, str]]] = {
         "lag_seconds_max": ("postgres", "sqlite has lag_logs_max"),
         "lag_logs_max": ("sqlite", "postgres has lag_bytes_max and lag_seconds_max"),
     },
+    "restore": {"check": ("postgres", "sqlite checks the whole restored file in any case")},
     "freeze": {"paused_seconds_max": ("postgres", 'sqlite has no provider = "paused"')},
 }
 

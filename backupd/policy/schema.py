@@ -103,7 +103,7 @@ class Policy(Section):
             raise ValueError(f"this table is of the engine {info.field_name}; this database's engine is {engine}")
         return table
 
-    @field_validator("source", "freeze")
+    @field_validator("source", "freeze", "restore")
     @classmethod
     def _keys_of_this_engine(cls, table: Section, info: ValidationInfo) -> Section:
         engine = info.data.get("engine")
@@ -129,7 +129,10 @@ class Policy(Section):
     @classmethod
     def _check_of_this_engine(cls, check: CheckOptions, info: ValidationInfo) -> CheckOptions:
         if info.data.get("engine") == "postgres" and check.integrity != "none":
-            sentence = "only the engine sqlite has such a check; postgres checks every page of a backup in any case"
+            sentence = (
+                "only the engine sqlite has it; postgres checks every page of a backup in any case, "
+                "and restore.check says how a restored cluster is looked at"
+            )
             raise ProblemsAt([(("integrity",), sentence)])
         return check
 

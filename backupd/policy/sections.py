@@ -232,6 +232,11 @@ class RestoreOptions(Section):
         default_factory=list,
         description="A program and its arguments that start the application again (postgres: the server).",
     )
+    check: Literal["quick", "full"] = Field(
+        default="quick",
+        description="postgres: what a restored cluster is looked at with before it is put in place; quick: "
+        "it recovers and every database opens, full: pg_amcheck looks at every table and index too.",
+    )
     command_seconds_max: Seconds = Field(
         default=60.0, gt=0, le=3600, description="How long each of the two may take (duration)."
     )
