@@ -65,6 +65,11 @@ class PgServer:
         return self.home / "data"
 
     @property
+    def tablespaces(self) -> Path:
+        """Where this server's tablespaces are, each in a directory of its name."""
+        return self.home / "tablespaces"
+
+    @property
     def conninfo(self) -> str:
         """How to reach it over TCP as the superuser, without a password."""
         return f"host=127.0.0.1 port={self.port} user=postgres"
@@ -96,10 +101,15 @@ class PgServer:
             f"SELECT pg_create_physical_replication_slot('{self.slot}') "
             f"WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{self.slot}')"
         )
-        if self.data.exists():
-            shutil.rmtree(self.data)
+        for old in (self.data, self.tablespaces):
+            if old.exists():
+                shutil.rmtree(old)
+        # Both servers are on one host: each has its own place for a tablespace.
+        told = other.psql("SELECT spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384")
+        places = [line.split("|") for line in told.splitlines()]
+        mapped = [f"--tablespace-mapping={place}={self.tablespaces / name}" for name, place in places if place]
         self.program("pg_basebackup", "-h", "127.0.0.1", "-p", other.port, "-U", "postgres", "-D", self.data,
-                     "-c", "fast", "-X", "stream", "-N")  # fmt: skip
+                     "-c", "fast", "-X", "stream", "-N", *mapped)  # fmt: skip
         self.person.write(self.data / "standby.signal", "")
 
     def write_node(self) -> None:
@@ -244,8 +254,9 @@ class PgServer:
         file.write_text(lines + file.read_text(encoding="utf-8"), encoding="utf-8")
         self.reload()
 
-    def add_tablespace(self, name: str, directory: Path) -> None:
-        """Make a tablespace in a new directory of the server's user."""
+    def add_tablespace(self, name: str, directory: Path | None = None) -> None:
+        """Make a tablespace; its standby must be down, or it would use the very same directory (``PgPair`` does so)."""
+        directory = directory or self.tablespaces / name
         self.person.own(directory)
         self.psql(f"CREATE TABLESPACE {name} LOCATION {_quoted(str(directory))}")
 

@@ -113,6 +113,13 @@ class PgPair:
         standby.start()
         self.wait_streaming()
 
+    def add_tablespace(self, name: str) -> None:
+        """Make a tablespace on the active, and the passive anew with a place of its own for it."""
+        active, passive = self.active, self.passive
+        passive.stop("immediate")
+        active.add_tablespace(name)
+        self.seed(passive, active)
+
     def wait_streaming(self, seconds_max: float = 60.0) -> None:
         """Until the active streams to the passive. Raises NotHealthy when it does not in time."""
         name, active = self.passive.name, self.active

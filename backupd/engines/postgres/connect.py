@@ -32,6 +32,7 @@ _REFUSALS = {
     "certificate": "look at sslmode, sslrootcert and sslcert of the conninfo",
     "authentication failed": "look at the role's way of authentication in pg_hba.conf",
 }
+_MISWRITTEN = ("invalid ", "definition of service", "could not match")
 _NOT_NOW = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting", "not accepting")
 
 
@@ -269,6 +270,10 @@ def _refused(error: Exception, words: str, password: str) -> BackupdError:
     remedy = next((step_ for text, step_ in _REFUSALS.items() if text in said), None)
     if remedy is not None and not any(text in said for text in _NOT_NOW):
         return ConfigInvalid(f"{words} does not let us in", because=said, next_step=remedy)
+    if any(said.startswith(text) for text in _MISWRITTEN):
+        return ConfigInvalid(
+            f"cannot connect to {words}", because=said, next_step="correct that word of the conninfo in the policy"
+        )
     return NotHealthy(
         f"cannot connect to {words}",
         because=said or type(error).__name__,
@@ -278,9 +283,15 @@ def _refused(error: Exception, words: str, password: str) -> BackupdError:
 
 def _one_line(error: Exception) -> str:
     said = " ".join(str(error).split())
-    return said.removeprefix("connection failed: ")[:400]
+    return said.removeprefix("connection failed: ").removeprefix("connection is bad: ")[:400]
 
 
 def _shortened(sql: str) -> str:
     words = " ".join(sql.split())
     return words if len(words) <= 80 else words[:79] + "…"
+
+
+def conninfo_word(conninfo: str, word: str) -> str:
+    """One word of a conninfo, ``""`` where it is not said. Raises ConfigInvalid."""
+    psycopg = _driver()
+    return str(_settings(psycopg, conninfo, "").get(word) or "")
