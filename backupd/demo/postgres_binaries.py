@@ -9,6 +9,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -78,20 +79,29 @@ class Person:
             self.uid, self.gid = entry.pw_uid, entry.pw_gid
 
     def own(self, directory: Path) -> None:
-        """Make a directory that is this user's alone, and let the user come through to it."""
+        """Make a directory that is this user's alone, and see that the user can come through to it.
+
+        Raises:
+            NotHealthy: a directory above lets only others through; one below the scratch directory is opened.
+        """
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
         if self.is_other:
             os.chown(directory, self.uid, self.gid)
             for parent in directory.absolute().parents:
-                self._let_through(parent)
+                self._come_through(parent)
 
-    def _let_through(self, parent: Path) -> None:
+    def _come_through(self, parent: Path) -> None:
         facts = parent.stat()
-        if facts.st_uid not in {self.uid, 0} or facts.st_mode & stat.S_IXOTH or facts.st_uid == self.uid:
+        if facts.st_uid == self.uid or facts.st_mode & stat.S_IXOTH:
             return
-        with contextlib.suppress(OSError):
-            parent.chmod(stat.S_IMODE(facts.st_mode) | stat.S_IXOTH)
+        if Path(tempfile.gettempdir()) not in parent.parents:
+            raise NotHealthy(
+                f"PostgreSQL cannot run below {parent}",
+                because=f"we are root, the server is user {self.uid}, and {parent} lets nobody else through",
+                next_step="name a directory elsewhere, such as one in /var/tmp, or run this as a plain user",
+            )
+        parent.chmod(stat.S_IMODE(facts.st_mode) | stat.S_IXOTH)
 
     def write(self, path: Path, text: str) -> None:
         """Write a small file that is this user's alone."""
@@ -146,13 +156,18 @@ class Person:
 def within_reach(person: Person, bin_directory: Path, beside: Path) -> Path:
     """The same programs where this user can start them: a copy in ``beside`` when they are in somebody's home."""
     try:
-        person.run([bin_directory / "postgres", "--version"])
+        person.run([bin_directory / "initdb", "--version"])
         return bin_directory
     except (NotHealthy, OSError):
-        copied = beside / bin_directory.parent.name
+        whole, package = bin_directory.parent, bin_directory.parent.parent
+        copied = beside / "programs" / package.name / whole.name
         if not copied.exists():
-            shutil.copytree(bin_directory.parent, copied, symlinks=True)
-        person.run([copied / "bin" / "postgres", "--version"])
+            shutil.copytree(whole, copied, symlinks=True)
+            # A wheel keeps the libraries that its programs need beside itself.
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.exists():
+                shutil.copytree(libraries, copied.parent.with_name(libraries.name), symlinks=True)
+        person.run([copied / "bin" / "initdb", "--version"])
         return copied / "bin"
 
 
