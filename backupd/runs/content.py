@@ -144,7 +144,7 @@ def lend_logs(
         NotHealthy: the log of the copies is another one.
         DamageFound: one of them is damaged or missing.
     """
-    if lent and closed and closed[0].log.previous_digest != lent[-1].log.digest:
+    if lent and closed and closed[0].log.previous_digest not in {lent[-1].log.digest, ""}:
         raise NotHealthy(
             f"the log of {context.database} does not continue what the archive holds",
             because=f"log file {closed[0].log.number} follows another one than the archive's {lent[-1].log.number}",

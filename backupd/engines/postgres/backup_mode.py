@@ -57,6 +57,7 @@ class BackupMode:
         self._copy = copy
         self._standby = False
         self._end: BackupEnd | None = None
+        self.start_lsn = 0  # known when it was started
 
     @classmethod
     def open(cls, conninfo: str, *, copy: str = "") -> Self:
@@ -88,10 +89,9 @@ class BackupMode:
         self._standby = bool(self._server.value("SELECT pg_is_in_recovery()"))
         new = self._server.version_number >= _NEW_NAMES
         step("pg.backup_mode.start")
+        call = "pg_backup_start(%s, true)" if new else "pg_start_backup(%s, true, false)"
         with self._server.patient(seconds_max):
-            self._server.run(
-                "SELECT pg_backup_start(%s, true)" if new else "SELECT pg_start_backup(%s, true, false)", label
-            )
+            self.start_lsn = int(self._server.value(f"SELECT ({call} - '0/0')::bigint", label))
 
     def stop(self) -> BackupEnd:
         """Leave backup mode; a second call answers the same.

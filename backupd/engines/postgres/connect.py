@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+from backupd.engines.postgres.connect_words import one_line, refusal, server_words, shortened
 from backupd.errors import BackupdError, ConfigInvalid, NotHealthy
 from backupd.steps import step
 
@@ -21,19 +22,6 @@ SECONDS_MAX = 5.0
 GRACE_SECONDS = 2.0  # between the server's own limit of a statement and the moment when we hang up
 
 Row = dict[str, Any]
-
-# What the server says before it has let us in comes without a code, in English unless it was told otherwise.
-_REFUSALS = {
-    "password authentication failed": "give the right password in the conninfo, a passfile or PGPASSWORD",
-    "no password supplied": "give the password in the conninfo, a passfile or PGPASSWORD",
-    "pg_hba.conf": "let this host and role in by a line of pg_hba.conf, and reload the server",
-    "role ": "create the role, or name another in the conninfo",
-    "database ": "name a database that exists there",
-    "certificate": "look at sslmode, sslrootcert and sslcert of the conninfo",
-    "authentication failed": "look at the role's way of authentication in pg_hba.conf",
-}
-_MISWRITTEN = ("invalid ", "definition of service", "could not match")
-_NOT_NOW = ("starting up", "shutting down", "recovery mode", "too many", "not yet accepting", "not accepting")
 
 
 class Server:
@@ -88,7 +76,7 @@ class Server:
         """The first row of the answer. Raises NotHealthy also when there is none."""
         found = self._send(sql, arguments)
         if not found:
-            raise self._odd(f"it answered no row to: {_shortened(sql)}")
+            raise self._odd(f"it answered no row to: {shortened(sql)}")
         return found[0]
 
     def value(self, sql: str, *arguments: object) -> Any:
@@ -151,7 +139,7 @@ class Server:
             line.shutdown(socket.SHUT_RDWR)
 
     def _told(self, error: psycopg.Error, sql: str) -> BackupdError:
-        said, code = _one_line(error), error.sqlstate or ""
+        said, code = one_line(error), error.sqlstate or ""
         if not self.alive:
             return NotHealthy(
                 f"lost the connection to {self._words}",
@@ -162,18 +150,18 @@ class Server:
         if code == "42501":
             return ConfigInvalid(
                 f"our role may not do that on {self._words}",
-                because=f"{said} ({_shortened(sql)})",
+                because=f"{said} ({shortened(sql)})",
                 next_step="grant it, or use a role with pg_monitor, pg_checkpoint and EXECUTE on the backup functions",
                 sqlstate=code,
             )
         if code == "57014":
             return NotHealthy(
                 f"{self._words} was not done within {self._seconds_max:g} s",
-                because=f"{said} ({_shortened(sql)})",
+                because=f"{said} ({shortened(sql)})",
                 next_step="look at the server's load and at pg_stat_activity",
                 sqlstate=code,
             )
-        return self._odd(f"{said} ({_shortened(sql)})", code)
+        return self._odd(f"{said} ({shortened(sql)})", code)
 
     def _odd(self, because: str, code: str = "") -> NotHealthy:
         return NotHealthy(
@@ -199,7 +187,7 @@ def connect(conninfo: str, *, dbname: str | None = None, seconds_max: float = SE
     """
     psycopg = _driver()
     settings = _settings(psycopg, conninfo, copy)
-    words = _words(settings, copy)
+    words = server_words(settings, copy)
     asked = {
         "keepalives_idle": 5,
         "keepalives_interval": 2,
@@ -211,17 +199,21 @@ def connect(conninfo: str, *, dbname: str | None = None, seconds_max: float = SE
         "client_encoding": "UTF8",
         "connect_timeout": max(2, math.ceil(seconds_max)),
     }
-    step("postgres.connect")
+    step("pg.connect.open")
     try:
         connection = psycopg.connect(**asked, autocommit=True, row_factory=psycopg.rows.dict_row)
     except psycopg.Error as error:
-        raise _refused(error, words, str(settings.get("password") or "")) from None
+        raise refusal(error, words, str(settings.get("password") or "")) from None
     server = Server(connection, words, seconds_max)
     # A connection that holds a backup open is idle for long; nobody's shadowed functions are called.
-    server.run(
-        f"SET statement_timeout = {round(seconds_max * 1000)}; SET idle_session_timeout = 0; "
-        "SET search_path = pg_catalog; SET timezone = 'UTC'"
-    )
+    try:
+        server.run(
+            f"SET statement_timeout = {round(seconds_max * 1000)}; SET idle_session_timeout = 0; "
+            "SET search_path = pg_catalog; SET timezone = 'UTC'"
+        )
+    except BackupdError:
+        server.close()
+        raise
     return server
 
 
@@ -232,7 +224,7 @@ def _driver() -> Any:
     except ImportError as error:
         raise ConfigInvalid(
             "the PostgreSQL engine cannot speak to a server",
-            because=f"psycopg is not installed, or does not find libpq: {_one_line(error)}",
+            because=f"psycopg is not installed, or does not find libpq: {one_line(error)}",
             next_step="pip install 'backupd[postgres]'",
         ) from None
     return psycopg
@@ -250,48 +242,3 @@ def _settings(psycopg: Any, conninfo: str, copy: str) -> dict[str, Any]:
             because="libpq does not understand it (its text is not shown: it may hold a password)",
             next_step="write it as host=… port=… user=… dbname=…, or as postgresql://user@host:port/dbname",
         ) from None
-
-
-def _words(settings: dict[str, Any], copy: str) -> str:
-    if settings.get("service"):
-        where = f"service {settings['service']}"
-    else:
-        host = settings.get("host") or settings.get("hostaddr") or os.environ.get("PGHOST") or "the local socket"
-        where = f"{host}:{settings.get('port') or os.environ.get('PGPORT') or 5432}"
-    return f"copy {copy} at {where}" if copy else f"the server at {where}"
-
-
-def _refused(error: Exception, words: str, password: str) -> BackupdError:
-    said = _one_line(error)
-    if password:
-        said = said.replace(password, "…")
-    # What the server itself says comes after "FATAL:", behind the address that libpq tried.
-    said = said.rpartition("FATAL: ")[2].strip() or said
-    remedy = next((step_ for text, step_ in _REFUSALS.items() if text in said), None)
-    if remedy is not None and not any(text in said for text in _NOT_NOW):
-        return ConfigInvalid(f"{words} does not let us in", because=said, next_step=remedy)
-    if any(said.startswith(text) for text in _MISWRITTEN):
-        return ConfigInvalid(
-            f"cannot connect to {words}", because=said, next_step="correct that word of the conninfo in the policy"
-        )
-    return NotHealthy(
-        f"cannot connect to {words}",
-        because=said or type(error).__name__,
-        next_step="start the server, or correct host and port in the policy",
-    )
-
-
-def _one_line(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return said.removeprefix("connection failed: ").removeprefix("connection is bad: ")[:400]
-
-
-def _shortened(sql: str) -> str:
-    words = " ".join(sql.split())
-    return words if len(words) <= 80 else words[:79] + "…"
-
-
-def conninfo_word(conninfo: str, word: str) -> str:
-    """One word of a conninfo, ``""`` where it is not said. Raises ConfigInvalid."""
-    psycopg = _driver()
-    return str(_settings(psycopg, conninfo, "").get(word) or "")

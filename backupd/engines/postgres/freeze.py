@@ -34,6 +34,11 @@ class PgMoving:
         self.because = ""
         self._mode = mode
 
+    @property
+    def start_lsn(self) -> int:
+        """From here on the log makes good what a page has missed."""
+        return self._mode.start_lsn
+
     def still_held(self) -> bool:
         """Nothing was held, so nothing can be lost but the connection, and ``stop`` tells that."""
         return True
@@ -73,7 +78,7 @@ def begin_freeze(
         state_dir: where the marker of the pause lies.
         label: what the backup is called on the server, one line.
         limit_seconds: how long replay may stand.
-        places: tells what a snapshot must be taken of; called before the pause.
+        places: tells what a snapshot must be taken of; called when the files stand still.
         moving: replay goes on, and the pages are judged by those who read them.
 
     Raises:

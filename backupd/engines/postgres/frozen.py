@@ -74,11 +74,11 @@ class PgFreeze:
                 raise role_changed(self._control.words)
             if now.stands:
                 raise not_ours(self._control.words)
-            self.places = places()
             self._guard.wait_ready()
             reached = self._stand_still(active, seconds_max)
             left = self._asked_at + self._limit_seconds - time.monotonic()
             self._mode.start(label, seconds_max=max(0.5, left))
+            self.places = places()  # only now: until the pause replay may have made files
             self._look_around(reached)
         except BaseException:
             with contextlib.suppress(BackupdError):

@@ -1,0 +1,70 @@
+"""What tells a cluster from every other: its system identifier, remembered for the day when no server answers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd.engines.postgres.owner import sync_directory
+from backupd.errors import BackupdError, NotHealthy
+from backupd.steps import step
+
+if TYPE_CHECKING:
+    from backupd.engines.postgres.writer import PostgresWriter
+
+_FILE = "identity"
+
+
+def pair_identity(writer: PostgresWriter) -> str:
+    """The system identifier of the pair; the adopted or remembered one while no server answers.
+
+    Raises:
+        Refused, ConfigInvalid, NotHealthy: the pair is none, or nobody has ever said it.
+    """
+    known = _remembered(writer.state_dir)
+    try:
+        pair = writer.judged()
+    except NotHealthy:
+        if known is None:
+            raise
+        return known
+    identity = next(iter(pair.facts.values())).system_identifier
+    if identity != known:
+        adopt(writer.state_dir, identity)
+    return identity
+
+
+def system_identifier(writer: PostgresWriter) -> str | None:
+    """The same, or None when nobody knows it; never raises."""
+    try:
+        return pair_identity(writer)
+    except BackupdError:
+        return None
+
+
+def adopt(state_dir: Path, identity: str) -> None:
+    """Remember it, durably. Raises NotHealthy."""
+    step("pg.identity.adopt")
+    path, tmp = state_dir / _FILE, state_dir / f"{_FILE}.tmp"
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(identity + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(tmp, path)
+        sync_directory(state_dir)
+    except OSError as error:
+        raise NotHealthy(
+            f"cannot write {path}",
+            because=error.strerror or str(error),
+            next_step=f"make room or fix the rights of {state_dir}",
+        ) from error
+
+
+def _remembered(state_dir: Path) -> str | None:
+    try:
+        return (state_dir / _FILE).read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

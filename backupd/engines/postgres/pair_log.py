@@ -1,0 +1,121 @@
+"""The log of a pair as one run sees it: closed segments, stamps, and what may be let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from backupd.engines.postgres.backup_mode import BackupEnd
+from backupd.engines.postgres.closed_logs import PassiveLog
+from backupd.engines.postgres.connect import connect
+from backupd.engines.postgres.look import RUN_SECONDS
+from backupd.engines.postgres.prepare import ClosedAt, close_log, wait_received
+from backupd.engines.postgres.roles import PgPair
+from backupd.engines.postgres.stamps import read_stamps, wait_stamp_seen, write_stamp
+from backupd.engines.postgres.timelines import history_at
+from backupd.engines.postgres.truncation import LogPlace, evidence, truncate
+from backupd.engines.postgres.waldump import find_waldump
+from backupd.model.position import Position
+from backupd.model.records import Progress, Stamp, Stamps
+from backupd.ports import ClosedLog, ReportProgress, Truncated, TruncationEvidence
+
+if TYPE_CHECKING:
+    from backupd.engines.postgres.writer import PostgresWriter
+
+
+class PairLog:
+    """What a writer does with the log; segments that were read once are not read again by this object."""
+
+    def __init__(self, writer: PostgresWriter) -> None:
+        self._writer = writer
+        self._passive: tuple[str, PassiveLog] | None = None
+
+    def _passive_log(self, pair: PgPair) -> PassiveLog:
+        if self._passive is None or self._passive[0] != pair.passive:
+            facts, copy = pair.facts[pair.passive], self._writer.copies[pair.passive]
+            chosen = self._writer.options.bin_directory
+            log = PassiveLog(
+                copy.data_directory,
+                system_identifier=int(facts.system_identifier),
+                segment_bytes=facts.wal_segment_bytes,
+                waldump=find_waldump(facts.major, chosen=chosen, data_directory=copy.data_directory),
+            )
+            self._passive = (pair.passive, log)
+        return self._passive[1]
+
+    def _both(self) -> PgPair:
+        pair = self._writer.judged()
+        pair.need_both()
+        return pair
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a record says about how its log was checked."""
+        return self._passive_log(self._both()).notes if self._passive is None else self._passive[1].notes
+
+    def close_after(
+        self, end: BackupEnd, name: str, seconds_max: float, report: ReportProgress
+    ) -> tuple[Position, ClosedAt]:
+        """Close the log after the pages were read, and see it come to the passive.
+
+        Answers with where the log file begins that the pages need first, and with the end of the closed one.
+
+        Raises:
+            NotHealthy: it could not be closed, or did not come.
+        """
+        pair = self._both()
+        with self._writer.servers(pair) as (active, passive):
+            closed = close_log(active, name)
+            report(Progress("waiting for the log that the pages need", 0, 0))
+            wait_received(passive, closed.lsn_end, seconds_max)
+        size = pair.facts[pair.passive].wal_segment_bytes
+        first = end.start_lsn // size * size
+        # A segment in which a timeline began starts in the one before it; so does its log file.
+        start = Position(history_at(max(first - 1, 0), pair.history, pair.ancestry), first)
+        return start, closed
+
+    def closed(self, after: Position, until: Position) -> Sequence[ClosedLog]:
+        """See ``ports.Writer``."""
+        return self._passive_log(self._both()).closed(after, until)
+
+    def check(self, closed: ClosedLog) -> None:
+        """See ``ports.Writer``."""
+        log = self._passive[1] if self._passive is not None else self._passive_log(self._both())
+        log.check(closed)
+
+    def stamps(self) -> Stamps:
+        """What the passive has seen. Raises NotHealthy, ConfigInvalid."""
+        name = self._writer.judged().passive
+        conninfo, dbname = self._writer.copies[name].conninfo, self._writer.options.stamp_database
+        with connect(conninfo, dbname=dbname, copy=name) as server:
+            return read_stamps(server)
+
+    def stamp(self, stamp: Stamp, seconds_max: float) -> bool:
+        """See ``ports.Writer``."""
+        pair = self._both()
+        with self._writer.servers(pair, dbname=self._writer.options.stamp_database) as (active, passive):
+            write_stamp(active, stamp)
+            return wait_stamp_seen(passive, stamp.backup_id, seconds_max)
+
+    def evidence(self) -> TruncationEvidence:
+        """See ``ports.Writer``."""
+        now, status, pair = self._writer.clock.now(), self._writer.status(RUN_SECONDS), self._both()
+        with self._writer.servers(pair) as (active, passive):
+            return evidence(
+                active,
+                passive,
+                self._place(pair),
+                passive_state=str(status.passive.state),
+                passive_because=status.passive.because,
+                seen_at=now,
+            )
+
+    def truncate(self, before: Position) -> Truncated:
+        """See ``ports.Writer``."""
+        pair, seconds_max = self._both(), self._writer.options.server_seconds_max
+        with self._writer.servers(pair) as (active, passive):
+            return truncate(active, passive, before, self._place(pair), seconds_max=seconds_max)
+
+    def _place(self, pair: PgPair) -> LogPlace:
+        size = pair.need_both()[0].wal_segment_bytes
+        return LogPlace(pair.history, pair.ancestry, size, self._writer.options.slot)

@@ -1,0 +1,83 @@
+"""Which target a restore means and what holds for it, also on the day when no server answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from backupd.engines.postgres.active_target import recover_active
+from backupd.engines.postgres.cluster import PgCopy
+from backupd.engines.postgres.identity import system_identifier
+from backupd.engines.postgres.pauses import recover_pauses
+from backupd.engines.postgres.staged_target import RestoreChoices
+from backupd.engines.postgres.targets import choose_target
+from backupd.errors import NotHealthy
+from backupd.ports import RestoreTarget
+
+if TYPE_CHECKING:
+    from backupd.engines.postgres.writer import PostgresWriter
+
+_STANDBY_SIGNAL = "standby.signal"
+
+
+def target_for(writer: PostgresWriter, target: str) -> RestoreTarget:
+    """What ``target`` means. Raises Refused, ConfigInvalid as ``choose_target`` and ``judge_pair`` do."""
+    active, passive = roles(writer)
+    return choose_target(
+        target, database=writer.database, active=active, passive=passive, choices=restore_choices(writer)
+    )
+
+
+def roles(writer: PostgresWriter) -> tuple[PgCopy | None, PgCopy | None]:
+    """Active and passive by the servers; by their files when none answers: a standby says so on its disk.
+
+    None where nobody can say.  Raises Refused, ConfigInvalid: the servers are not one pair.
+    """
+    try:
+        pair = writer.judged()
+    except NotHealthy:
+        return _roles_by_files(tuple(writer.copies.values()))
+    return writer.copies[pair.active], writer.copies[pair.passive]
+
+
+def _roles_by_files(copies: Sequence[PgCopy]) -> tuple[PgCopy | None, PgCopy | None]:
+    standbys = [copy for copy in copies if (copy.data_directory / _STANDBY_SIGNAL).exists()]
+    if len(standbys) != 1:
+        return None, None
+    return next(copy for copy in copies if copy is not standbys[0]), standbys[0]
+
+
+def restore_choices(writer: PostgresWriter) -> RestoreChoices:
+    """What the policy and the pair say about every restore."""
+    return RestoreChoices(
+        options=writer.options,
+        state_dir=writer.state_dir,
+        integrity=writer.integrity,
+        started_by_policy=writer.started_by_policy,
+        system_identifier=system_identifier(writer),
+        roles=tuple(dict.fromkeys(_roles_to_ask(writer.copies.values()))),
+        report=writer.report,
+    )
+
+
+def _roles_to_ask(copies: Iterable[PgCopy]) -> Iterator[str]:
+    from backupd.engines.postgres.connect import conninfo_word
+
+    for copy in copies:
+        role = conninfo_word(copy.conninfo, "user")
+        if role:
+            yield role
+    yield "postgres"
+
+
+def recover_pair(writer: PostgresWriter, *, keep_stage: bool) -> Sequence[str]:
+    """Undo or finish what a dead run has left: a pause of replay, a restore or a seed half way.
+
+    Answers with what was done, in sentences.  Raises NotHealthy when a copy cannot be put right now.
+    """
+    copies = tuple(writer.copies.values())
+    done = list(recover_pauses(writer.state_dir, copies))
+    here = [copy for copy in copies if copy.data_directory.is_dir()]
+    for copy in here:
+        done += recover_active(copy.data_directory, restore_choices(writer), keep_stage=keep_stage)
+    return done

@@ -1,0 +1,297 @@
+"""The PostgreSQL writer: speaks for one primary and its standby, whichever of the two copies is which now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd.engines.postgres.cluster import PgCopy, PgOptions
+from backupd.engines.postgres.look import RUN_SECONDS, STATUS_SECONDS, read_copies
+from backupd.engines.postgres.marks import mark_suspect, read_marks
+from backupd.engines.postgres.roles import PgPair, judge_pair
+from backupd.engines.postgres.status import ENGINE, pair_status
+from backupd.errors import ConfigInvalid, FreezeBroken
+from backupd.model.pair import PairStatus
+from backupd.model.position import Position
+from backupd.model.records import Stamp, Stamps
+from backupd.ports import (
+    Clock,
+    ClosedLog,
+    Freeze,
+    PagesEnd,
+    PageSource,
+    Prepared,
+    ReportProgress,
+    RestoreTarget,
+    Snapshot,
+    Truncated,
+    TruncationEvidence,
+)
+
+if TYPE_CHECKING:
+    from backupd.engines.postgres.connect import Server
+    from backupd.engines.postgres.pair_log import PairLog
+    from backupd.engines.postgres.reading import Reading
+
+_ROOM_BYTES = 256 << 20  # log that comes while a backup runs, and a restore's own files
+
+
+class PostgresWriter:
+    """See ``ports.Writer``.
+
+    Roles are asked of the servers at every call that needs them; nothing is remembered
+    but what no server can say (marks, a pause of ours, the identity).
+
+    Args:
+        database: its name in the policy.
+        copies: both, by name.
+        options: the policy's.
+        state_dir: ``<state_dir>/<database>``.
+        clock: the only source of time.
+        integrity: the policy's check.integrity, which a restore looks with.
+        started_by_policy: the policy has a command that starts the server after a restore.
+        report: is told how far recovery is, in a restore.
+    """
+
+    engine = ENGINE
+
+    def __init__(
+        self,
+        *,
+        database: str,
+        copies: Mapping[str, PgCopy],
+        options: PgOptions,
+        state_dir: Path,
+        clock: Clock,
+        integrity: str = "quick",
+        started_by_policy: bool = False,
+        report: ReportProgress | None = None,
+    ) -> None:
+        self.database = database
+        self.copies = dict(copies)
+        self.options = options
+        self.state_dir = state_dir
+        self.clock = clock
+        self.integrity = integrity
+        self.started_by_policy = started_by_policy
+        self.report = report
+        self._reading: Reading | None = None
+        self._log: PairLog | None = None
+
+    # --- who is who ---------------------------------------------------------
+
+    def judged(self, seconds_max: float = RUN_SECONDS) -> PgPair:
+        """Who is who now. Raises as ``judge_pair``, and ConfigInvalid for a data directory of another cluster."""
+        from backupd.engines.postgres.data_directory import check_data_directory
+
+        seen = read_copies(tuple(self.copies.values()), slot=self.options.slot, seconds_max=seconds_max)
+        pair = judge_pair(self.database, seen)
+        for name, facts in pair.facts.items():
+            check_data_directory(self.copies[name], facts)
+        return pair
+
+    def pair(self) -> PairStatus:
+        """See ``ports.Writer``."""
+        return self.status(STATUS_SECONDS)
+
+    def status(self, seconds_max: float) -> PairStatus:
+        """The same, for who can wait longer for a busy server."""
+        copies = tuple(self.copies.values())
+        seen = read_copies(copies, slot=self.options.slot, seconds_max=seconds_max)
+        return pair_status(self.database, copies, seen, self.options, read_marks(self.state_dir, tuple(self.copies)))
+
+    @contextmanager
+    def servers(self, pair: PgPair, *, dbname: str | None = None) -> Iterator[tuple[Server, Server]]:
+        """Connections to the active and to the passive. Raises NotHealthy, ConfigInvalid."""
+        from backupd.engines.postgres.connect import connect
+
+        with ExitStack() as stack:
+            active, passive = (
+                stack.enter_context(connect(self.copies[name].conninfo, dbname=dbname, copy=name))
+                for name in (pair.active, pair.passive)
+            )
+            yield active, passive
+
+    def identity(self) -> str:
+        """See ``ports.Writer``: the system identifier; what was adopted stands where no server answers."""
+        from backupd.engines.postgres.identity import pair_identity
+
+        return pair_identity(self)
+
+    def adopt_identity(self, identity: str) -> None:
+        """See ``ports.Writer``."""
+        from backupd.engines.postgres.identity import adopt
+
+        adopt(self.state_dir, identity)
+
+    # --- replication, which is the servers' own ------------------------------
+
+    def replication(self) -> AbstractContextManager[None]:
+        """See ``ports.Writer``: the servers replicate by themselves."""
+        return nullcontext()
+
+    def suspend(self, comment: str) -> None:
+        """See ``ports.Writer``."""
+        from backupd.engines.postgres.pauses import suspend
+
+        suspend(self.copies[self.judged().passive], self.state_dir, comment)
+
+    def resume(self) -> None:
+        """See ``ports.Writer``."""
+        from backupd.engines.postgres.pauses import resume_suspended
+
+        resume_suspended(self.copies[self.judged().passive], self.state_dir)
+
+    def seed(self) -> None:
+        """See ``ports.Writer``: the passive is made anew now, for no replication of ours would do it later."""
+        from backupd.engines.postgres.seeding import seed_passive
+
+        seed_passive(self)
+
+    def mark_suspect(self, because: str) -> None:
+        """See ``ports.Writer``."""
+        mark_suspect(self.state_dir, self.judged().passive, because)
+
+    # --- a backup -----------------------------------------------------------
+
+    def prepare(self, *, checkpoint: bool, timeout_seconds: float, report: ReportProgress) -> Prepared:
+        """See ``ports.Writer``; the slots that hold the log are made first, where they are missing."""
+        from backupd.engines.postgres.prepare import prepare
+        from backupd.engines.postgres.slots import ensure_slots
+
+        pair = self.judged()
+        pair.need_both()
+        with self.servers(pair) as (active, passive):
+            ensure_slots(active, passive, self.options.slot)
+            return prepare(
+                active,
+                passive,
+                name=self.restore_point(),
+                checkpoint=checkpoint,
+                seconds_max=timeout_seconds,
+                report=report,
+            )
+
+    def restore_point(self) -> str:
+        """The name of the next restore point, which makes even an idle active close its log."""
+        return f"backupd_{self.clock.now():%Y%m%dT%H%M%S.%f}"
+
+    def freeze(self, limit_seconds: float, *, moving: bool = False) -> Freeze:
+        """See ``ports.Writer``."""
+        from backupd.engines.postgres.freeze import begin_freeze
+        from backupd.engines.postgres.reading import Reading
+
+        pair = self.judged()
+        _, passive = pair.need_both()
+        reading = Reading(self.copies[pair.passive], passive)
+        freeze = begin_freeze(
+            self.copies[pair.active],
+            self.copies[pair.passive],
+            self.options,
+            state_dir=self.state_dir,
+            label=f"backupd {self.database} {self.clock.now().isoformat(timespec='seconds')}",
+            limit_seconds=limit_seconds,
+            places=reading.places,
+            moving=moving,
+        )
+        reading.began(freeze)
+        self._reading = reading
+        return freeze
+
+    def snapshot_places(self) -> Sequence[Path]:
+        """See ``ports.Writer``: the data directory, and where its tablespaces lie."""
+        from backupd.engines.postgres.reading import tablespace_locations
+
+        place = self.copies[self.judged().passive].data_directory
+        return (place, *tablespace_locations(place))
+
+    def room_bytes(self, *, copied: bool) -> int:
+        """See ``ports.Writer``."""
+        if not copied:
+            return _ROOM_BYTES
+        from backupd.engines.postgres.data_files import find_files
+
+        files = find_files(self.copies[self.judged().passive].data_directory)
+        return sum(entry.size_bytes for entry in files.entries) + _ROOM_BYTES
+
+    def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Iterator[PageSource]:
+        """See ``ports.Writer``."""
+        if self._reading is None:
+            raise FreezeBroken(
+                f"there is no snapshot of {self.database}",
+                because=f"this run has not frozen it at {position}",
+                next_step="run the backup again",
+            )
+        return self._reading.sources(snapshots)
+
+    def finish_pages(self, position: Position, timeout_seconds: float, report: ReportProgress) -> PagesEnd:
+        """See ``ports.Writer``: the active closes its segment, and the passive receives it."""
+        if self._reading is None:
+            raise ValueError(f"nothing was read at {position}")
+        start, closed = self.log.close_after(self._reading.end(), self.restore_point(), timeout_seconds, report)
+        return PagesEnd(start, closed.position, closed.at, (*self._reading.notes, *self.log.notes))
+
+    def check_snapshot(self, directory: Path, level: str) -> Sequence[str]:
+        """See ``ports.Writer``. A snapshot that must stay as it is cannot be opened by a server: a restore checks."""
+        raise ConfigInvalid(
+            f"the snapshot in {directory} cannot be checked by the server ({level})",
+            because="a server changes the files that it opens; every page's checksum was verified",
+            next_step='set check.integrity = "none" in the policy; restores to a directory check with the server',
+        )
+
+    # --- log, stamp and truncation: see pair_log ------------------------------
+
+    @property
+    def log(self) -> PairLog:
+        """The pair's log, as one run sees it."""
+        if self._log is None:
+            from backupd.engines.postgres.pair_log import PairLog
+
+            self._log = PairLog(self)
+        return self._log
+
+    def closed_logs(self, after: Position, until: Position) -> Sequence[ClosedLog]:
+        """See ``ports.Writer``."""
+        return self.log.closed(after, until)
+
+    def check_log(self, closed: ClosedLog) -> None:
+        """See ``ports.Writer``."""
+        self.log.check(closed)
+
+    def parse_position(self, text: str) -> Position:
+        """See ``ports.Writer``."""
+        from backupd.engines.postgres.positions import parse_position
+
+        return parse_position(text, current=lambda: self.judged().history)
+
+    def stamps(self) -> Stamps:
+        """See ``ports.Writer``."""
+        return self.log.stamps()
+
+    def stamp(self, stamp: Stamp, timeout_seconds: float) -> bool:
+        """See ``ports.Writer``."""
+        return self.log.stamp(stamp, timeout_seconds)
+
+    def truncation_evidence(self) -> TruncationEvidence:
+        """See ``ports.Writer``."""
+        return self.log.evidence()
+
+    def truncate(self, before: Position, archived: Mapping[str, int]) -> Truncated:  # noqa: ARG002
+        """See ``ports.Writer``; log of ended histories goes with the slots, and PostgreSQL's own rules."""
+        return self.log.truncate(before)
+
+    # --- restore ------------------------------------------------------------
+
+    def restore_target(self, target: str) -> RestoreTarget:
+        """See ``ports.Writer``."""
+        from backupd.engines.postgres.restoring import target_for
+
+        return target_for(self, target)
+
+    def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
+        """See ``ports.Writer``: replay that a dead run left paused goes on, and a dead restore is ended."""
+        from backupd.engines.postgres.restoring import recover_pair
+
+        return recover_pair(self, keep_stage=keep_stage)
