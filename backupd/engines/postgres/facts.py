@@ -1,10 +1,6 @@
 """What one server says of itself at one moment: role, history, positions, replication, slots, settings.
 
-Rights: a superuser may all of this and all else.  A role of its own needs, on both servers,
-``pg_monitor`` (all that is read here), ``pg_checkpoint`` (from version 15 on; before, CHECKPOINT is the
-superuser's), ``REPLICATION`` (slots), and EXECUTE on ``pg_backup_start``, ``pg_backup_stop``,
-``pg_create_restore_point``, ``pg_switch_wal``, ``pg_wal_replay_pause`` and ``pg_wal_replay_resume``;
-EXECUTE on ``pg_read_file(text, bigint, bigint, boolean)`` lets it read history files through the server.
+Reading it takes the role ``pg_monitor``; what else a run needs, and how to grant it, is in ``rights``.
 """
 
 from __future__ import annotations

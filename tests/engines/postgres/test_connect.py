@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -149,3 +153,56 @@ def test_without_the_driver_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
 def test_the_driver_is_loaded_only_when_it_is_needed() -> None:
     code = "import sys, backupd.engines.postgres.status, backupd.engines.postgres.look; print('psycopg' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@contextmanager
+def listener(answer: bytes) -> Iterator[int]:
+    """Something that takes connections and gives this answer to a start, as a server would; ``b""``: none, ever."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                line = door.accept()[0]
+                lines.append(line)
+                while line.recv(4096)[4:8] == b"\x04\xd2\x16\x2f":  # asks for TLS
+                    line.sendall(b"N")
+                if answer:
+                    line.sendall(answer)
+                    line.close()
+
+    lines: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield door.getsockname()[1]
+        finally:
+            door.shutdown(socket.SHUT_RDWR)
+            for line in lines:
+                line.close()
+
+
+def fatal(code: str, text: str) -> bytes:
+    fields = f"SFATAL\0VFATAL\0C{code}\0M{text}\0\0".encode()
+    return b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("57P03", "the database system is starting up"),
+        ("57P03", "the database system is not yet accepting connections"),
+        ("53300", 'too many connections for role "backupd"'),
+        ("53300", "sorry, too many clients already"),
+    ],
+)
+def test_a_server_that_takes_no_connections_now_is_not_misconfigured(code: str, text: str) -> None:
+    with listener(fatal(code, text)) as port, pytest.raises(NotHealthy, match="cannot connect") as not_now:
+        connect(f"host=127.0.0.1 port={port} sslmode=disable", copy="a")
+    assert text in not_now.value.because
+
+
+def test_a_listener_that_says_nothing_is_given_up() -> None:
+    began = time.monotonic()
+    with listener(b"") as port, pytest.raises(NotHealthy, match="cannot connect"):
+        connect(f"host=127.0.0.1 port={port}", seconds_max=0.5)
+    assert time.monotonic() - began < 4
