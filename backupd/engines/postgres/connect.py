@@ -217,6 +217,12 @@ def connect(conninfo: str, *, dbname: str | None = None, seconds_max: float = SE
     return server
 
 
+def conninfo_word(conninfo: str, word: str) -> str:
+    """One word of a conninfo, ``""`` where it is not said. Raises ConfigInvalid."""
+    psycopg = _driver()
+    return str(_settings(psycopg, conninfo, "").get(word) or "")
+
+
 def _driver() -> Any:
     try:
         import psycopg

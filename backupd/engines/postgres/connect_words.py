@@ -63,9 +63,3 @@ def shortened(sql: str) -> str:
     """The beginning of a statement, on one line."""
     words = " ".join(sql.split())
     return words if len(words) <= 80 else words[:79] + "…"
-
-
-def conninfo_word(conninfo: str, word: str) -> str:
-    """One word of a conninfo, ``""`` where it is not said. Raises ConfigInvalid."""
-    psycopg = _driver()
-    return str(_settings(psycopg, conninfo, "").get(word) or "")
