@@ -18,7 +18,7 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 def missing(monkeypatch: pytest.MonkeyPatch, *modules: str, servers: bool) -> NotHealthy:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in modules else real(name))
-    monkeypatch.setattr(postgres_needs.ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     monkeypatch.setattr(postgres_needs, "find_binaries", lambda: {16: Path("/pg/bin")} if servers else {})
     with pytest.raises(NotHealthy) as caught:
         postgres_needs.require_postgres()
