@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backupd.engines.postgres.must_seed import must_seed_file
 from backupd.engines.postgres.pauses import PauseKind, read_marker
 from backupd.errors import NotHealthy
 from backupd.model.pair import CopyState
 from backupd.steps import step
 
 _SUSPECT = "suspect-{copy}.json"
-_MUST_SEED = "must-seed.json"  # written by a restore; it is about whichever copy is the passive
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def read_marks(state_dir: Path, names: tuple[str, ...]) -> Marks:
         suspect = _read(state_dir / _SUSPECT.format(copy=name))
         if suspect is not None:
             copies[name] = CopyMark(CopyState.SUSPECT, str(suspect.get("because", "a backup found damage in it")))
-    seed = _read(state_dir / _MUST_SEED)
+    seed = _read(must_seed_file(state_dir))  # about whichever copy is the passive
     passive = None if seed is None else CopyMark(CopyState.MUST_SEED, str(seed.get("reason", "a restore overtook it")))
     return Marks(copies, passive, our_pause=pause is not None)
 
