@@ -17,7 +17,7 @@ from backupd.engines.postgres.timelines import (
     segment_history,
     timeline_story,
 )
-from backupd.engines.postgres.wal_names import lsn_text, segment_name
+from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, segment_name
 from backupd.engines.postgres.wal_segment import SegmentExpected, check_bytes, read_segment, segment_digest
 from backupd.engines.postgres.waldump import parse_records
 from backupd.errors import DamageFound, NotHealthy
@@ -54,7 +54,7 @@ class PassiveLog:
         system_identifier: of the cluster.
         segment_bytes: the cluster's segment size.
         waldump: pg_waldump of the server's version (``waldump.find_waldump``), or None.
-        server: where history files are asked for that are not on the disk.
+        server: of the same copy: says how far it has received, and has the history files that are not on the disk.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class PassiveLog:
 
         Args:
             after: the end of a segment, on the lineage of ``until``'s history.
-            until: the end of a segment that the passive has received whole; only the caller can know that.
+            until: the end of a segment that the copy has received whole; without a server nobody else can know that.
 
         Raises:
-            NotHealthy: there is a gap, with the missing file's name; or the histories differ.
+            NotHealthy: there is a gap, with the missing file's name; the histories differ; or ``until`` is yet to come.
             DamageFound: the history file of ``until`` cannot be understood.
         """
         size, history = self._segment_bytes, until.history
@@ -102,6 +102,7 @@ class PassiveLog:
             raise _gap(after, until, because, [])
         if start.offset % size or until.offset % size:
             raise ValueError(f"{after} and {until} are not ends of segments of {size} bytes")
+        self._refuse_what_is_to_come(until)
         segnos = range(start.offset // size, until.offset // size)
         owners = {n: segment_history(n, size, history, story.ancestry) for n in segnos}
         paths = {n: self._wal / segment_name(int(owners[n]), n, size) for n in segnos}
@@ -135,6 +136,21 @@ class PassiveLog:
                 because=f"its digest was {log.digest[:16]}… and is {seen.digest[:16]}… ({path})",
                 next_step="look who writes into pg_wal of the passive; a closed segment never changes",
                 path=str(path),
+            )
+
+    def _refuse_what_is_to_come(self, until: Position) -> None:
+        """A file that waits to be used again has the name of a segment that is still to come: that is no damage."""
+        if self._server is None:
+            return
+        there = self._server.value(
+            "SELECT (CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) "
+            "ELSE pg_current_wal_flush_lsn() END)::text"
+        )
+        if there is None or parse_lsn(there) < until.offset:
+            raise NotHealthy(
+                f"{self._server.words} has not received the log up to {lsn_text(until.offset)} yet",
+                because=f"it is at {there or 'no place at all'}",
+                next_step="look whether it streams (backupctl status), and try again",
             )
 
     def _story(self, history: str) -> TimelineStory:

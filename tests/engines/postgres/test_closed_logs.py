@@ -18,7 +18,7 @@ from backupd.model.kinds import LogKind
 from backupd.model.position import Position
 from backupd.ports import ClosedLog
 from tests.engines.postgres.wal_places import Places
-from tests.pg_pairs import a_pair, all_versions
+from tests.pg_pairs import a_pair, all_versions, server_of
 
 pytestmark = pytest.mark.real
 MIB = 1 << 20
@@ -98,6 +98,15 @@ def test_a_segment_that_is_not_there_is_a_gap_with_its_name(stretch: Stretch, tm
     (tmp_path / "pg_wal" / f"{gone}.partial").touch()
     with pytest.raises(NotHealthy, match=gone):
         listed(log, stretch)
+
+
+def test_what_is_still_to_come_is_not_taken_for_damage(stretch: Stretch) -> None:
+    with server_of(stretch.places.pair, "passive") as passive:
+        log = stretch.places.log(server=passive)
+        assert listed(log, stretch)
+        ahead = Position("1", stretch.until.offset + 2 * MIB)
+        with pytest.raises(NotHealthy, match="not received"):
+            log.closed(stretch.after, ahead)
 
 
 def damage(path: Path, offset: int, data: bytes) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from backupd.engines.postgres.slots import ensure_slots
+from backupd.engines.postgres.truncation import log_from
 from backupd.errors import NotHealthy
 from backupd.model.position import Position
-from tests.engines.postgres.wal_places import Places
-from tests.pg_pairs import PairFactory, all_versions
+from tests.engines.postgres.wal_places import SLOT, Places, switch_over
+from tests.pg_pairs import PairFactory, all_versions, server_of
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 MIB = 1 << 20
@@ -50,37 +52,39 @@ def test_log_goes_on_over_a_failover(make_pair: PairFactory, major: int) -> None
 
 
 @pytest.mark.parametrize("major", all_versions())
-def test_the_passive_streams_the_crossing_segment_whole(make_pair: PairFactory, major: int) -> None:
-    # The old active comes back as a standby of the new one without being made anew: it had nothing of its own.
+def test_after_a_switchover_the_new_passive_has_all_log_itself(make_pair: PairFactory, major: int) -> None:
+    # The old active comes back as a standby without being made anew: it had written nothing of its own.
     pair = make_pair(major, segment_mib=1, settings={"wal_keep_size": "64MB"})
     places = Places.of(pair)
+    with server_of(pair, "active") as active, server_of(pair, "passive") as passive:
+        ensure_slots(active, passive, SLOT)
     after = places.close()
-    places.fill(0.4)
-    pair.wait_caught_up()
-    old = pair.active
-    old.stop("fast")  # the standby receives the shutdown checkpoint too
-    pair.fail_over()
-    pair.seed(old, pair.active)
-    pair.wait_streaming()
+    places.fill(1.4)
+    switch_over(pair)
     places.fill(0.4)
     until = places.close()
-    names = [path.name for path in (pair.passive.data / "pg_wal").iterdir()]
-    crossing = places.ancestry[-1].offset // MIB
+    with server_of(pair, "active") as active, server_of(pair, "passive") as passive:
+        assert ensure_slots(active, passive, SLOT) == ()
+        begins = log_from(passive, places.place)
+    assert begins is not None
+    assert begins <= Position("2", after.offset)
     log = places.log()
-    first = max(after.offset // MIB, min(int(name[16:], 16) for name in names if len(name) == 24))
-    start = Position("1", first * MIB) if first <= crossing else Position("2", first * MIB)
-    found = log.closed(start, until)
+    found = log.closed(after, until)
     for one in found:
         log.check(one)
+    assert found[0].log.start == after
     assert found[-1].log.end == until
+    assert [one.log.history for one in found if one.log.ancestry] == ["2"]
 
 
-def test_recycled_segments_that_were_switched_are_sound(make_pair: PairFactory) -> None:
+@pytest.mark.parametrize("size", [1, 16])
+def test_recycled_segments_that_were_switched_are_sound(make_pair: PairFactory, size: int) -> None:
     # Files are used again and again, by the primary as by the standby; what was in them must not matter.
-    pair = make_pair(segment_mib=1, settings={"min_wal_size": "8MB", "max_wal_size": "8MB", "wal_keep_size": "4MB"})
+    sizes = {"min_wal_size": f"{8 * size}MB", "max_wal_size": f"{8 * size}MB", "wal_keep_size": f"{4 * size}MB"}
+    pair = make_pair(segment_mib=size, settings=sizes)
     places = Places.of(pair)
     for _ in range(4):
-        places.fill(3.0)
+        places.fill(3.0 * size)
         pair.active.psql("CHECKPOINT")
         pair.wait_caught_up()
         pair.passive.psql("CHECKPOINT")

@@ -11,6 +11,7 @@ from pathlib import Path
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres.binaries import major_of
 from backupd.engines.postgres.closed_logs import PassiveLog
+from backupd.engines.postgres.connect import Server
 from backupd.engines.postgres.prepare import closed_end
 from backupd.engines.postgres.timelines import Ancestry, ancestry_of
 from backupd.engines.postgres.truncation import LogPlace
@@ -79,16 +80,30 @@ class Places:
         wait_until(received)
         return Position(str(self.timeline), end)
 
-    def log(self, data_directory: Path | None = None, *, parse: bool = True) -> PassiveLog:
+    def log(
+        self, data_directory: Path | None = None, *, parse: bool = True, server: Server | None = None
+    ) -> PassiveLog:
         """The log of the passive, or of another directory that has a ``pg_wal``."""
         return PassiveLog(
             data_directory or self.pair.passive.data,
             system_identifier=self.system_identifier,
             segment_bytes=self.segment_bytes,
             waldump=self.waldump if parse else None,
+            server=server,
         )
 
     def copied(self, to: Path) -> Path:
         """A copy of the passive's log, to be changed."""
         shutil.copytree(self.pair.passive.data / "pg_wal", to / "pg_wal")
         return to
+
+
+def switch_over(pair: PgPair) -> None:
+    """Stop the active, promote the passive, and let the old active follow with the files that it has."""
+    pair.wait_caught_up()
+    old, new = pair.active, pair.passive
+    pair.fail_over()
+    new.psql(f"SELECT pg_create_physical_replication_slot('{old.slot}', true)")
+    old.write_node()
+    old.start()
+    pair.wait_streaming()
