@@ -14,6 +14,7 @@ from backupd import steps
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres import backup_mode, frozen, guard, pauses, prepare, replay_pause
 from backupd.engines.postgres.cluster import PgOptions
+from backupd.engines.postgres.connect import Server
 from backupd.engines.postgres.freeze import PgMoving, begin_freeze
 from backupd.engines.postgres.pauses import marker_path, recover_pauses, suspend
 from backupd.errors import BackupdError, Busy, NotHealthy, Refused
@@ -120,9 +121,13 @@ def test_a_restartpoint_that_comes_between_is_noticed(
     pair: PgPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_step(monkeypatch, "pg.pauses.write_marker", lambda: pair.b.psql("CHECKPOINT"))
-    taken: list[int] = []
-    real = frozen.take_checkpoint
-    monkeypatch.setattr(frozen, "take_checkpoint", lambda *words: (taken.append(1), real(*words))[1])
+    taken: list[float] = []
+
+    def take_checkpoint(server: Server, deadline: float) -> prepare.Checkpoint:
+        taken.append(deadline)
+        return prepare.take_checkpoint(server, deadline)
+
+    monkeypatch.setattr(frozen, "take_checkpoint", take_checkpoint)
     still = freeze(pair, tmp_path)
     assert len(taken) == 2, "the first pause had nothing to restart from, so it was given up"
     assert still.thaw().held
