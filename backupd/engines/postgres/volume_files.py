@@ -86,6 +86,7 @@ class VolumeFiles:
             raise ValueError(f"the volume has {size_bytes} bytes, and its table says {self._table.size_bytes}")
         self._flags = os.O_RDWR
         step("pg.pages.make-files")
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in self._table.entries:
             if entry.kind == Kind.DIRECTORY:
                 self._make_directory(entry)
@@ -165,7 +166,7 @@ class VolumeFiles:
         if link is not None:
             self._make_link(self._root / entry.path, link)
         place = real_path(entry.path, self._roots) if link is None else link
-        place.mkdir(mode=0o700, parents=entry.path == "." or link is not None, exist_ok=True)
+        place.mkdir(mode=0o700, parents=link is not None, exist_ok=True)
         if place.is_symlink() and entry.path not in self._roots and entry.path != ".":
             raise NotADirectoryError(errno.ENOTDIR, "a link is where a directory must be", str(place))
         self._give(place, None)
