@@ -52,7 +52,7 @@ def _facts(row: Row) -> list[tuple[str, Cell | str]]:
         ("source", _source(row)),
         ("started", human.clock_time(row["started_at"]) if row.get("started_at") else ""),
         ("finished", _finished(row)),
-        ("frozen", human.duration(row["frozen_seconds"]) if row.get("frozen_seconds") is not None else ""),
+        ("frozen", _frozen(row.get("frozen_seconds"))),
         ("read", f"{human.size(read)}{f', {pages:,} pages checked' if pages else ''}" if read is not None else ""),
         ("stored", human.size(row["stored_bytes"]) if row.get("stored_bytes") is not None else ""),
         ("log", _log(row)),
@@ -67,6 +67,12 @@ def _source(row: Row) -> str:
         return ""
     provider = row.get("provider")
     return f"copy {row['source_copy']} ({row.get('source_role')})" + (f", snapshot by {provider}" if provider else "")
+
+
+def _frozen(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return human.duration(seconds) if seconds else "not at all: replay ran on"
 
 
 def _finished(row: Row) -> str:

@@ -35,6 +35,12 @@ def init(
         list[str] | None,
         typer.Option("--data-directory", metavar="NAME=DIR", help="postgres: where the copy's files are; twice too."),
     ] = None,
+    bin_directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--bin-directory", metavar="DIR", help="postgres: where pg_ctl is; else found by the server's version."
+        ),
+    ] = None,
     active: Annotated[
         str | None,
         typer.Option("--active", metavar="NAME", help="sqlite: the copy that serves users now; else the first."),
@@ -45,9 +51,9 @@ def init(
 ) -> int:
     """Write DIR/backupd.toml and DIR/policies/NAME.toml; files that are there already are left alone."""
     if engine == "sqlite":
-        where = _sqlite(copy, data_directory or [], active)
+        where = _sqlite(copy, data_directory or [], bin_directory, active)
     elif engine == "postgres":
-        where = _postgres(copy, data_directory or [], active)
+        where = _postgres(copy, data_directory or [], bin_directory, active)
     else:
         raise UsageProblem(
             f"no engine is called {engine!r}",
@@ -97,13 +103,16 @@ def _tell(database: str, engine: str, config: Path, written: list[Path]) -> None
     output.print_line(f"  backupctl backup {database} --type full")
 
 
-def _sqlite(copy: list[str], data_directory: list[str], active: str | None) -> dict[str, Any]:
+def _sqlite(
+    copy: list[str], data_directory: list[str], bin_directory: Path | None, active: str | None
+) -> dict[str, Any]:
     copies = {name: str(Path(path).absolute()) for name, path in _pairs("--copy", copy, "/data/app.db").items()}
-    if data_directory:
+    if data_directory or bin_directory:
+        wrong = "--data-directory" if data_directory else "--bin-directory"
         raise UsageProblem(
-            "--data-directory is of the engine postgres",
+            f"{wrong} is of the engine postgres",
             because="a copy of the engine sqlite is a file, which --copy names",
-            next_step="leave --data-directory away, or say --engine postgres",
+            next_step=f"leave {wrong} away, or say --engine postgres",
         )
     first_active = active or next(iter(copies))
     if first_active not in copies:
@@ -115,7 +124,9 @@ def _sqlite(copy: list[str], data_directory: list[str], active: str | None) -> d
     return {"copies": copies, "active": first_active}
 
 
-def _postgres(copy: list[str], data_directory: list[str], active: str | None) -> dict[str, Any]:
+def _postgres(
+    copy: list[str], data_directory: list[str], bin_directory: Path | None, active: str | None
+) -> dict[str, Any]:
     copies = _pairs("--copy", copy, "'host=db1 port=5432 user=backupd'")
     if active is not None:
         raise UsageProblem(
@@ -133,6 +144,7 @@ def _postgres(copy: list[str], data_directory: list[str], active: str | None) ->
     return {
         "copies": copies,
         "data_directories": {name: str(Path(places[name]).absolute()) for name in copies},
+        "bin_directory": str(bin_directory.absolute()) if bin_directory is not None else None,
     }
 
 

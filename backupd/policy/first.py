@@ -41,7 +41,7 @@ _POSTGRES_TEXT = """\
 [postgres]
 stamp_database = "postgres"     # where backupd makes its schema, for the stamps of backups
 slot = "backupd"                # the physical slot that holds WAL on both copies until the archive has it
-
+{programs}
 [source]                        # a standby that is farther behind is waited for, and then refused
 lag_bytes_max = "1GiB"
 lag_seconds_max = "1h"
@@ -85,6 +85,7 @@ def render_policy(
     active: str | None = None,
     engine: str = "sqlite",
     data_directories: Mapping[str, str] | None = None,
+    bin_directory: str | None = None,
 ) -> str:
     """The text of a first policy: a full every week, an incremental every day, kept for 28 days.
 
@@ -95,6 +96,7 @@ def render_policy(
         active: which copy serves users now; only sqlite is told, a server is asked.
         engine: sqlite or postgres.
         data_directories: for postgres where the files of each copy are.
+        bin_directory: for postgres where its programs are; None: found by the server's version.
     """
     places = data_directories or {}
     tables = "\n".join(_copy_table(name, where, places.get(name), engine) for name, where in copies.items())
@@ -106,7 +108,8 @@ def render_policy(
         copies=tables,
     )
     if engine == "postgres":
-        return head + _POSTGRES_TEXT + _REST_TEXT.format(warn='"16GiB"')
+        programs = "" if bin_directory is None else f"bin_directory = {_quoted(bin_directory)}\n"
+        return head + _POSTGRES_TEXT.format(programs=programs) + _REST_TEXT.format(warn='"16GiB"')
     return head + _SQLITE_TEXT.format(active=_quoted(active or "")) + _REST_TEXT.format(warn='"1GiB"')
 
 
@@ -130,6 +133,7 @@ def write_first_files(
     active: str | None = None,
     engine: str = "sqlite",
     data_directories: Mapping[str, str] | None = None,
+    bin_directory: str | None = None,
 ) -> list[Path]:
     """Write ``backupd.toml`` (unless it is there) and ``policies/<database>.toml`` below ``directory``.
 
@@ -146,6 +150,7 @@ def write_first_files(
         archive=archive,
         engine=engine,
         data_directories=data_directories,
+        bin_directory=bin_directory,
     )
     config, policy = directory / "backupd.toml", directory / "policies" / f"{database}.toml"
     check_policy_text(text, policy)

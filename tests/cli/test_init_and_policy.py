@@ -62,6 +62,7 @@ def test_init_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--engine", "mysql"], "no engine is called 'mysql'"),
         (["--engine", "postgres"], "--active is of the engine sqlite"),
         (["--data-directory", "a=/x"], "--data-directory is of the engine postgres"),
+        (["--bin-directory", "/x"], "--bin-directory is of the engine postgres"),
     ],
 )
 def test_init_names_what_is_wrong(
@@ -83,13 +84,14 @@ def pg_words(directory: Path, *more: str) -> list[str]:
 
 def test_init_of_a_postgres_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conf = tmp_path / "conf"
-    assert run(pg_words(conf, *PG_COPIES, *PG_PLACES)) == 0
+    assert run(pg_words(conf, *PG_COPIES, *PG_PLACES, "--bin-directory", "/opt/pg/bin")) == 0
     told = capsys.readouterr().out
     assert "backupctl backup ledger --type full" in told
     assert ".pgpass" in told
     text = (conf / "policies/ledger.toml").read_text()
     assert 'conninfo = "postgresql://backupd@db2:5433/postgres"' in text
     assert 'data_directory = "/srv/pg/a"' in text
+    assert '\nbin_directory = "/opt/pg/bin"\n' in text
     assert "first_active" not in text
     assert run(["policy", "check", str(conf / "policies")]) == 0
 
