@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backupd.engines.postgres.slots import ensure_slots
+from backupd.engines.postgres.timelines import timeline_story
 from backupd.engines.postgres.truncation import log_from
 from backupd.errors import NotHealthy
 from backupd.model.position import Position
@@ -42,6 +43,10 @@ def test_log_goes_on_over_a_failover(make_pair: PairFactory, major: int) -> None
     assert place == until
     crossing = [one for one in found if one.log.ancestry]
     assert [(one.log.start.history, one.log.end.history) for one in crossing] == [("1", "2")]
+    with server_of(pair, "active") as active:
+        assert timeline_story(2, None, active) == timeline_story(2, pair.active.data)
+        with pytest.raises(NotHealthy, match="timeline 7"):
+            timeline_story(7, pair.active.data, active)
     assert crossing[0].log.ancestry == (pair.active.data / "pg_wal" / "00000002.history").read_text()
     (switched,) = places.ancestry
     assert crossing[0].log.start.offset <= switched.offset < crossing[0].log.end.offset
