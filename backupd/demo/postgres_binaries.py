@@ -171,6 +171,15 @@ def within_reach(person: Person, bin_directory: Path, beside: Path) -> Path:
         return copied / "bin"
 
 
+def empty_directory(directory: Path) -> None:
+    """Remove what is in it; the directory stays, for it may be a subvolume or a mount."""
+    for each in directory.iterdir() if directory.exists() else ():
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+
+
 def _first_user(*names: str) -> pwd.struct_passwd:
     for name in names:
         with contextlib.suppress(KeyError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backupd.demo.postgres_binaries import Person
+from backupd.demo.postgres_binaries import Person, empty_directory
 from backupd.errors import NotHealthy
 
 READY_SECONDS = 60.0
@@ -102,8 +101,8 @@ class PgServer:
             f"WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{self.slot}')"
         )
         for old in (self.data, self.tablespaces):
-            if old.exists():
-                shutil.rmtree(old)
+            empty_directory(old)
+        self.person.own(self.tablespaces)
         # Both servers are on one host: each has its own place for a tablespace.
         told = other.psql("SELECT spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384")
         places = [line.split("|") for line in told.splitlines()]
@@ -256,6 +255,7 @@ class PgServer:
 
     def add_tablespace(self, name: str, directory: Path | None = None) -> None:
         """Make a tablespace; its standby must be down, or it would use the very same directory (``PgPair`` does so)."""
+        self.person.own(self.tablespaces)
         directory = directory or self.tablespaces / name
         self.person.own(directory)
         self.psql(f"CREATE TABLESPACE {name} LOCATION {_quoted(str(directory))}")
