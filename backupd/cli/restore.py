@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backupd.decide.restore_path import RestoreWish
     from backupd.runs.context import RunContext
 
-_POSITION = re.compile(r"[0-9A-Za-z]+ ?[@:]? ?[0-9A-Za-z]*/[0-9A-Fa-f]+")  # of any engine: it reads it itself
+_POSITION = re.compile(r"(?:[0-9]+ ?[@:] ?)?[0-9A-Za-z]+/[0-9A-Fa-f]+")  # of any engine: it reads it itself
 
 EXAMPLES = (
     "backupctl restore orders --target /tmp/look             # the latest state, into a directory",
