@@ -16,20 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backupd.engines.postgres.cluster import VOLUME, PgCopy
+from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
 from backupd.engines.postgres.must_seed import note_must_seed
 from backupd.engines.postgres.postmaster import find_strangers
-from backupd.engines.postgres.restore_rooms import (
-    linked_tablespaces,
-    locate_tablespaces,
-    tablespace_room,
-    wal_room,
-)
+from backupd.engines.postgres.restore_rooms import dropped_rooms, linked_tablespaces, locate_tablespaces, wal_room
+from backupd.engines.postgres.slots import ensure_slots
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.swap import WAL, Room
 from backupd.engines.postgres.volume_table import Tablespace
-from backupd.errors import NotHealthy, Refused
+from backupd.errors import BackupdError, NotHealthy, Refused
 from backupd.model.records import StoredFile
 from backupd.ports import PageFile, TargetFacts
 
@@ -46,7 +43,7 @@ class ActiveTarget(StagedTarget):
     def __init__(self, active: PgCopy, passive: PgCopy | None, choices: RestoreChoices) -> None:
         main = Room(active.data_directory)
         super().__init__(main, owner_for(main.place), choices)
-        self._passive = passive
+        self._active, self._passive = active, passive
         self._live = LiveDirectory(
             main,
             self._owner,
@@ -155,37 +152,48 @@ class ActiveTarget(StagedTarget):
         note_must_seed(self._choices.state_dir, self._journal.must_seed)
         if self._journal.was_running:
             self._live.start(self._journal)
+            self._hold_log()
 
     def _dropped(self) -> list[Room]:
-        """Tablespaces that the live cluster has and the restored one has not: their files go with it."""
         major = self._live.control.major if (self.path / "PG_VERSION").exists() else self._stage.major
         passive = linked_tablespaces(self._passive.data_directory) if self._passive is not None else {}
-        kept = {os.path.realpath(place) for place in passive.values()}
-        return [
-            tablespace_room(place, major)
-            for oid, place in linked_tablespaces(self.path).items()
-            if oid not in self._stage.tablespaces and place.is_dir() and os.path.realpath(place) not in kept
-        ]
+        return dropped_rooms(self.path, self._stage.tablespaces, major, passive.values())
+
+    def _hold_log(self) -> None:
+        """Log since the restore must not go before the standby was seeded with it; its absence costs only a copy."""
+        try:
+            with connect(self._active.conninfo, copy=self._active.name) as server:
+                ensure_slots(server, server, self._choices.options.slot)
+        except BackupdError as error:
+            self.notes = (*self.notes, f"the slot {self._choices.options.slot} was not made: {error.because}")
 
     def finish(self) -> None:
         """See ``ports.RestoreTarget``; the old cluster is removed when the new one accepts connections."""
-        finish_swap(self._live, self._choices)
+        journal = self._live.journal()
+        if journal is not None:
+            start_swapped(self._live, self._choices, journal)
+            self._hold_log()
+            self._live.clear(journal)
 
     def abandon(self, *, keep_stage: bool = False) -> None:
         """See ``ports.RestoreTarget``; a server that ``begin`` had stopped runs again."""
         undo(self._live, keep_stage=keep_stage)
 
 
-def finish_swap(live: LiveDirectory, choices: RestoreChoices) -> None:
-    """The last part of a restore, which recovery does too: the server runs, and what was there before goes."""
-    journal = live.journal()
-    if journal is None:
-        return
-    if journal.was_running or not choices.started_by_policy:
+def start_swapped(live: LiveDirectory, choices: RestoreChoices, journal: StageJournal) -> None:
+    """Start what was put in place, or wait until the policy's command has started it. Raises NotHealthy."""
+    if journal.was_running or journal.standby or not choices.started_by_policy:
         live.start(journal)
     elif live.control.is_running():
         live.control.wait_ready(choices.options.server_seconds_max)
-    live.clear(journal)
+
+
+def finish_swap(live: LiveDirectory, choices: RestoreChoices) -> None:
+    """The last part of a restore, which recovery does too: the server runs, and what was there before goes."""
+    journal = live.journal()
+    if journal is not None:
+        start_swapped(live, choices, journal)
+        live.clear(journal)
 
 
 def undo(live: LiveDirectory, *, keep_stage: bool) -> list[str]:
@@ -200,8 +208,15 @@ def undo(live: LiveDirectory, *, keep_stage: bool) -> list[str]:
     if not keep_stage and live.clear(journal):
         done.append(f"removed {live.main.own}, which an unfinished restore had left")
     if journal is not None and journal.was_running and not live.control.is_running():
-        live.start(journal)
-        done.append(f"started the server of {live.main.place} again: restore {journal.run_id} is dead")
+        try:
+            live.start(journal)
+        except NotHealthy as error:
+            # A standby that had to be seeded may be one that cannot start.
+            if not journal.standby:
+                raise
+            done.append(f"the server of {live.main.place} does not start: {error.because}")
+        else:
+            done.append(f"started the server of {live.main.place} again: {journal.run_id} is dead")
     return done
 
 

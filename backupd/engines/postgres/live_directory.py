@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backupd.engines.postgres.control_file import CONTROL_PATH, ControlFacts, read_control
+from backupd.engines.postgres.follow import follow
 from backupd.engines.postgres.owner import Owner, sync_tree
 from backupd.engines.postgres.postmaster import Postmaster, find_strangers, log_file_of
 from backupd.engines.postgres.recovery import AUTO_CONF
@@ -195,14 +196,22 @@ class LiveDirectory:
 
     # --- afterwards ---------------------------------------------------------
 
-    def start(self, journal: StageJournal) -> Postmaster:
-        """Start the server as it was started before and wait until it accepts connections. Raises NotHealthy."""
+    def start(self, journal: StageJournal) -> None:
+        """Start the server as it was started before and wait until it accepts connections.
+
+        A standby that was seeded may replay for long: of that it is only waited for that it runs.
+
+        Raises:
+            NotHealthy: it did not start.
+        """
         log = Path(journal.log_file) if journal.log_file else None
         control = self.control
         if journal.bin_directory and self._chosen_is_gone():
             control = PgControl(self.main.place, bin_directory=Path(journal.bin_directory), owner=self.owner)
-        started = control.start(journal.start_options, log_file=log, seconds_max=self._seconds_max)
-        return started or control.wait_ready(self._seconds_max)
+        seeded = bool(journal.standby) and journal.phase is Phase.SWAPPED
+        if seeded:
+            follow(self.main.place, self.owner, journal.standby)
+        control.start(journal.start_options, log_file=log, seconds_max=self._seconds_max, starting=seeded)
 
     def _chosen_is_gone(self) -> bool:
         try:

@@ -49,6 +49,14 @@ class Owner:
             return str(self.uid)
 
     @property
+    def home(self) -> str:
+        """The user's home, where programs of PostgreSQL look for a .pgpass."""
+        try:
+            return pwd.getpwuid(self.uid).pw_dir
+        except KeyError:
+            return "/"
+
+    @property
     def directory_mode(self) -> int:
         """0700, or 0750 for a cluster with group access."""
         return 0o750 if self.group_access else 0o700

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from backupd.engines.postgres.owner import Owner
@@ -58,6 +59,16 @@ def locate_tablespaces(
 def tablespace_room(place: Path, major: int) -> Room:
     """The room of one tablespace; other versions' directories in it are left alone."""
     return Room(place, f"PG_{major}_")
+
+
+def dropped_rooms(data_directory: Path, kept: Collection[int], major: int, foreign: Iterable[Path]) -> list[Room]:
+    """Tablespaces that a copy has and its new files have not: what is in them goes with the old files."""
+    theirs = {os.path.realpath(place) for place in foreign}
+    return [
+        tablespace_room(place, major)
+        for oid, place in linked_tablespaces(data_directory).items()
+        if oid not in kept and place.is_dir() and os.path.realpath(place) not in theirs
+    ]
 
 
 def wal_room(data_directory: Path) -> Room | None:
@@ -117,7 +128,7 @@ def link_wal(stage: Path, room: Room) -> None:
     try:
         if not link.is_symlink():
             if link.is_dir():
-                link.rmdir()
+                shutil.rmtree(link)  # what a backup has of it: empty directories
             link.symlink_to(room.stage)
     except OSError as error:
         raise unwritable(stage, error) from None

@@ -20,7 +20,7 @@ from backupd.engines.postgres.staged_log import StagedLog, used_histories
 from backupd.engines.postgres.swap import WAL, Room
 from backupd.engines.postgres.volume_table import ClusterFacts, VolumeTable, decode
 from backupd.errors import DamageFound
-from backupd.model.records import StoredFile
+from backupd.model.records import LogFile, StoredFile
 from backupd.steps import step
 
 if TYPE_CHECKING:
@@ -113,10 +113,13 @@ class RestoreStage:
         """
         for room in self.rooms:
             places.open_room(room, self.owner)
-        if self.wal is not None:
-            places.link_wal(self.path, self.wal)
         places.link_staged(self.path, self.tablespaces, self.owner, staged=True)
-        self.log.forget()
+        try:
+            self.log.forget()
+            if (self.path / WAL).is_symlink():
+                (self.path / WAL).unlink()
+        except OSError as error:
+            raise places.unwritable(self.main.place, error) from None
         volume = self.volume()
         try:
             for stray in sorted(volume.strays(), reverse=True):
@@ -142,6 +145,12 @@ class RestoreStage:
             path.unlink()
 
     # --- the end ------------------------------------------------------------
+
+    def place_log(self, log: LogFile) -> Path:
+        """Where a segment goes: where ``pg_wal`` really is. Raises NotHealthy."""
+        if self.wal is not None:
+            places.link_wal(self.path, self.wal)
+        return self.log.place(log)
 
     def complete(self, *, beside: Iterable[Path] = ()) -> None:
         """Put in place what is no page: directories, history files, label, and pg_control at the very last.

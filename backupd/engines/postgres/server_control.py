@@ -104,7 +104,7 @@ class PgControl:
                 timeout=seconds_max,
                 check=False,
                 cwd="/",
-                env=plain_environment(env),
+                env=plain_environment({"HOME": self.owner.home, **(env or {})}),
                 **self.owner.run_as(),
             )
         except subprocess.TimeoutExpired:
@@ -143,8 +143,11 @@ class PgControl:
         log_file: Path | None = None,
         seconds_max: float = 120.0,
         wait: bool = True,
+        starting: bool = False,
     ) -> Postmaster | None:
         """Start the server by ``pg_ctl`` and wait until it accepts connections; a running one is only waited for.
+
+        With ``starting`` it is enough that it has begun to; without ``wait`` not even that is looked at.
 
         Raises:
             NotHealthy: it did not start; ``because`` is what its log says.
@@ -162,15 +165,19 @@ class PgControl:
                 raise self._did_not_start(complaint(done.stderr) or done.stderr.strip() or done.stdout.strip())
         else:
             began = log.stat().st_size if log.exists() else 0
-        return self.wait_ready(seconds_max, log=log, log_from=began) if wait else self.postmaster()
+        if not wait:
+            return self.postmaster()
+        return self.wait_ready(seconds_max, log=log, log_from=began, starting=starting)
 
-    def wait_ready(self, seconds_max: float, *, log: Path | None = None, log_from: int = 0) -> Postmaster:
+    def wait_ready(
+        self, seconds_max: float, *, log: Path | None = None, log_from: int = 0, starting: bool = False
+    ) -> Postmaster:
         """Wait until the server accepts connections. Raises NotHealthy when it ended or the time is up."""
         deadline = time.monotonic() + seconds_max
         seen = 0
         while True:
             running = self.postmaster()
-            if running is not None and running.ready:
+            if running is not None and (running.ready or (starting and running.status)):
                 return running
             # pg_ctl's child needs a moment to write its postmaster.pid.
             seen = 0 if running else seen + 1

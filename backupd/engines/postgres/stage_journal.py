@@ -25,7 +25,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageJournal:
-    """The state of one restore; what it needs to start the server again as it was started before."""
+    """The state of one restore; what it needs to start the server again as it was started before.
+
+    ``must_seed`` is the note about the passive, of a restore; ``standby`` whom to follow, of a seed.
+    """
 
     run_id: str
     phase: Phase = Phase.BUILDING
@@ -36,6 +39,7 @@ class StageJournal:
     log_file: str = ""
     bin_directory: str = ""
     must_seed: dict[str, str] = field(default_factory=dict)
+    standby: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, room: Room) -> Self | None:

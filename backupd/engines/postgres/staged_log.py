@@ -65,6 +65,14 @@ class StagedLog:
         self._logs[path] = log
         return path
 
+    def know(self, name: str, text: str) -> None:
+        """A history file that nothing in the backup brings."""
+        self._stories[name] = text
+
+    def of(self, path: Path) -> LogFile:
+        """What was placed at ``path``."""
+        return self._logs[path]
+
     def read(self, path: Path) -> LogFile:
         """A fetched segment, verified whole against what it must be. Raises DamageFound."""
         size = self._facts().wal_segment_bytes

@@ -117,7 +117,7 @@ class StagedTarget:
 
     def log_path(self, log: LogFile) -> Path | None:
         """See ``ports.RestoreTarget``: straight into the staged ``pg_wal``."""
-        return self._stage.log.place(log)
+        return self._stage.place_log(log)
 
     def read_log(self, path: Path) -> LogFile:
         """See ``ports.RestoreTarget``."""
