@@ -205,6 +205,7 @@ def undo(live: LiveDirectory, *, keep_stage: bool) -> list[str]:
             because="its files are partly in place already",
             next_step="backupctl recover (it goes on where that stopped)",
         )
+    live.stop_staged()
     if not keep_stage and live.clear(journal):
         done.append(f"removed {live.main.own}, which an unfinished restore had left")
     if journal is not None and journal.was_running and not live.control.is_running():

@@ -17,7 +17,6 @@ from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
 from backupd.engines.postgres.owner import Owner, sync_tree
 from backupd.engines.postgres.recovery import AUTO_CONF
 from backupd.engines.postgres.restore_rooms import link_staged, open_room, unwritable
-from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.swap import RESTORED_SUFFIX, Room, carry_out, plan_swap
@@ -151,14 +150,11 @@ class DirectoryTarget(StagedTarget):
         if journal is not None and journal.phase is not Phase.BUILDING:
             self.finish()  # nothing was there before: to go on is as good as to go back
             return
+        live.stop_staged()
         if not keep_stage and os.path.lexists(self.main.own):
             step("pg.restore.abandon")
-            self._stop_staged()
             shutil.rmtree(self.path / TABLESPACE_DIRECTORY, ignore_errors=True)
             live.clear(journal)
-
-    def _stop_staged(self) -> None:
-        PgControl(self.main.stage, owner=self._owner, major=0).stop("immediate", seconds_max=30.0)
 
     def _live(self) -> LiveDirectory:
         options = self._choices.options

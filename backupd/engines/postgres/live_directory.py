@@ -226,8 +226,10 @@ class LiveDirectory:
         if journal is not None:
             rooms += [Room(Path(place), prefix) for place, prefix in journal.rooms if Path(place) != self.main.place]
         there = any(os.path.lexists(room.own) for room in rooms)
-        staged = PgControl(self.main.stage, owner=self.owner, major=0)
-        if staged.is_running():
-            staged.stop("immediate", seconds_max=self._seconds_max)
+        self.stop_staged()
         clear_rooms(rooms)
         return there
+
+    def stop_staged(self) -> None:
+        """End the server that a recovery which died has left on the stage. Raises NotHealthy."""
+        PgControl(self.main.stage, owner=self.owner, major=0).stop("immediate", seconds_max=self._seconds_max)

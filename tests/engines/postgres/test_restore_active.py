@@ -405,7 +405,7 @@ def test_sigkill_in_recovery_is_cleared_and_the_live_server_runs_again(scene: Sc
                 os.kill(os.getpid(), 9)
                 raise AssertionError
 
-            staged_target.check_cluster = die  # type: ignore[attr-defined]
+            staged_target.check_cluster = die  # type: ignore[assignment, attr-defined]
             target.check(None, None)
         finally:
             os._exit(0)
