@@ -1,8 +1,9 @@
 """Where snapshots lie below a copy's directory, and how they come and go without leaving anything behind.
 
-``<directory>/.backupd-snapshot/<label>.<provider>/`` (0700) is on the copy's own
-filesystem, so that blocks can be shared; the name tells what a crash has left
-and who knows how to remove it.
+``<directory>/.backupd-snapshot/<label>.<provider>/`` (0700; a PostgreSQL data
+directory has a name of its own for it) is on the copy's own filesystem, so that
+blocks can be shared; the name tells what a crash has left and who knows how to
+remove it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from backupd.ports import Snapshot
 from backupd.steps import step
 
 PLACE = ".backupd-snapshot"
+# In a PostgreSQL data directory: a name that pg_basebackup and pg_rewind pass over, for a directory that the server's
+# user may not read makes both of them fail. The server itself removes such names only below base and tablespaces.
+SERVER_PLACE = "pgsql_tmp.backupd-snapshot"
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -31,7 +35,8 @@ def snapshot_path(directory: Path, label: str, provider: str) -> Path:
     Raises:
         ValueError: the label is not of ``[A-Za-z0-9._-]``; the caller has a bug.
     """
-    return directory / PLACE / f"{checked_label(label)}.{provider}"
+    place = SERVER_PLACE if (directory / "PG_VERSION").is_file() else PLACE
+    return directory / place / f"{checked_label(label)}.{provider}"
 
 
 def checked_label(label: str) -> str:
@@ -53,7 +58,7 @@ def checked_names(names: Sequence[str]) -> list[PurePosixPath]:
     """
     paths = [PurePosixPath(name) for name in names]
     for path in paths:
-        if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0] == PLACE:
+        if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0] in {PLACE, SERVER_PLACE}:
             raise ValueError(f"not a file of the copy: {str(path)!r}")
     return paths
 
@@ -83,16 +88,20 @@ def remove_parent(snapshot: Path) -> None:
 def found_snapshots(directory: Path, provider: str) -> list[Snapshot]:
     """What lies in the place under ``provider``'s name, by label. Raises OSError."""
     step("providers.look")
-    try:
-        entries = sorted(os.listdir(directory / PLACE))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     suffix = f".{provider}"
     return [
-        Snapshot(provider, entry.removesuffix(suffix), directory / PLACE / entry, directory)
-        for entry in entries
+        Snapshot(provider, entry.removesuffix(suffix), directory / place / entry, directory)
+        for place in (PLACE, SERVER_PLACE)
+        for entry in _entries(directory / place)
         if entry.endswith(suffix) and _LABEL.fullmatch(entry.removesuffix(suffix))
     ]
+
+
+def _entries(place: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(place))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def own_path(snapshot: Snapshot, provider: str) -> Path:
@@ -101,10 +110,11 @@ def own_path(snapshot: Snapshot, provider: str) -> Path:
     Raises:
         ValueError: it is another provider's, or lies elsewhere; the caller has a bug.
     """
-    path = snapshot_path(snapshot.source, snapshot.label, provider)
-    if snapshot.provider != provider or snapshot.directory != path:
+    name = f"{checked_label(snapshot.label)}.{provider}"
+    paths = {snapshot.source / place / name for place in (PLACE, SERVER_PLACE)}
+    if snapshot.provider != provider or snapshot.directory not in paths:
         raise ValueError(f"not a snapshot of {provider}: {snapshot.directory}")
-    return path
+    return snapshot.directory
 
 
 @contextmanager

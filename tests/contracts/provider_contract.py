@@ -66,7 +66,9 @@ class AnyProviderContract:
                 provider.discard(wrong)
         assert listing(copy) == before
 
-    @pytest.mark.parametrize("name", ["/etc/passwd", "../app.db", "", "sub/../../x", ".backupd-snapshot/x"])
+    @pytest.mark.parametrize(
+        "name", ["/etc/passwd", "../app.db", "", "sub/../../x", ".backupd-snapshot/x", "pgsql_tmp.backupd-snapshot/x"]
+    )
     def test_a_name_that_climbs_out_is_a_bug(self, provider: SnapshotProvider, copy: Path, name: str) -> None:
         with pytest.raises(ValueError, match="not a file of the copy"):
             provider.take(copy, [name], "L1")
@@ -130,6 +132,16 @@ class ProviderContract(AnyProviderContract):
         assert (snapshot.directory / "sub" / "more.db").read_bytes() == PAGES[::-1]
         assert (snapshot.provider, snapshot.label, snapshot.source) == (provider.name, "L1", copy)
         provider.discard(snapshot)
+
+    def test_a_server_s_own_backup_passes_it_over(self, provider: SnapshotProvider, copy: Path) -> None:
+        """pg_basebackup takes every name of a data directory but those, and fails at one that it may not read."""
+        (copy / "PG_VERSION").write_text("16\n")
+        before = listing(copy)
+        snapshot = provider.take(copy, ["app.db", "PG_VERSION"], "L1")
+        assert all(name in before or name.startswith("pgsql_tmp") for name in listing(copy))
+        assert provider.leftovers(copy) == [snapshot]
+        provider.discard(snapshot)
+        assert listing(copy) == before
 
     def test_a_cluster_s_many_files_in_their_directories(self, provider: SnapshotProvider, copy: Path) -> None:
         names = [f"base/{16384 + number // 400}/{number}" for number in range(2000)]
