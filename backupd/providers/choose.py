@@ -67,5 +67,5 @@ def choose_provider(providers: Sequence[SnapshotProvider], directory: Path) -> C
     raise NotHealthy(
         f"cannot snapshot {directory}",
         because="; ".join(others) or "no provider was offered",
-        next_step=f"make {directory} writable for this user, with some free space",
+        next_step=f"mend that ({directory} must be writable for this user), or choose another backup.provider",
     )
