@@ -30,6 +30,7 @@ def backup_json(record: BackupRecord, state: str, truncation: TruncationNote | N
         "finished_at": record.finished_at.isoformat(),
         "log_start": str(record.log_start),
         "log_end": str(record.log_end),
+        "provider": record.provider,
         "frozen_seconds": record.frozen_seconds,
         "read_bytes": record.read_bytes,
         "stored_bytes": record.stored_bytes,
