@@ -142,6 +142,19 @@ def test_a_flipped_byte_is_found_and_named(stretch: Stretch, tmp_path: Path, off
         log.check(other)
 
 
+def test_every_damaged_segment_is_found_and_the_times_of_the_others_are_told(stretch: Stretch, tmp_path: Path) -> None:
+    sound = listed(stretch.places.log(), stretch)
+    log = stretch.copied(tmp_path)
+    bad = [sound[0].path.name, sound[2].path.name]
+    for name in bad:
+        flip(tmp_path / "pg_wal" / name, 8192 * 60 + 100)
+    found = listed(log, stretch)
+    for one in (found[0], found[2]):
+        with pytest.raises(DamageFound, match=one.path.name):
+            log.check(one)
+    assert found[-1].log.last_commit_at == sound[-1].log.last_commit_at is not None
+
+
 def test_a_record_that_goes_over_into_the_next_segment_is_checked(stretch: Stretch, tmp_path: Path) -> None:
     log = stretch.copied(tmp_path)
     found = listed(stretch.places.log(), stretch)

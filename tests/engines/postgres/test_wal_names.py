@@ -76,6 +76,14 @@ def test_the_segment_that_ends_at_a_boundary_is_the_one_before_it(lsn: int, size
     assert segment_start(lsn, size) <= lsn < segment_start(lsn, size) + size
 
 
+@given(st.integers(1, 1 << 30), SIZES)
+def test_a_boundary_is_the_end_of_the_segment_before_it(segno: int, size: int) -> None:
+    lsn = segno * size
+    assert (segment_end(lsn, size), segment_before(lsn, size)) == (lsn, segno - 1)
+    assert (segment_start(lsn, size), segment_of(lsn, size)) == (lsn, segno)
+    assert segment_end(lsn + 1, size) == lsn + size
+
+
 def test_nothing_is_before_the_first_byte() -> None:
     with pytest.raises(ValueError, match="no log before"):
         segment_before(0, 16 * MIB)

@@ -141,6 +141,16 @@ def test_a_switch_is_recognised_wherever_it_stands(lengths: list[int], fill: int
         check(bytes(segment(records)))
 
 
+@pytest.mark.parametrize("before", [8, 16, 24])
+@pytest.mark.parametrize("pages", [1, 2, 50])
+def test_a_switch_whose_header_goes_over_two_pages_is_recognised(pages: int, before: int) -> None:
+    room = (PAGE_BYTES - 40) + (pages - 1) * (PAGE_BYTES - 24) - before
+    records = [record(40)] * (room // 40) + ([record(room % 40)] if room % 40 >= 24 else [])
+    records[-1] = record(len(records[-1]) + room - sum(map(len, records)))
+    data = bytes(segment([*records, record(24, switch=True)]))
+    assert used(data) == pages + (before < 24)
+
+
 def test_log_that_simply_ends_is_damage() -> None:
     with pytest.raises(DamageFound, match="magic 0x0000"):
         check(bytes(segment([record(500)] * 200)))
