@@ -80,8 +80,8 @@ def slot_facts(server: Server, name: str) -> SlotFacts | None:
 def ensure_slots(active: Server, passive: Server, name: str) -> tuple[str, ...]:
     """See to it that both copies hold their log by the slot ``name``; may be repeated, also after a failover.
 
-    A new slot holds the log from the server's last checkpoint on.  One that is lost
-    is left as it is, so that status can tell of it: ``reset_lost_slot`` makes it anew.
+    A new slot holds the log from the server's last checkpoint on.  One that is lost is
+    made anew too: it holds nothing, and whether the log has a gap now is seen by its files.
 
     Returns:
         What was done, in sentences; empty when both were there.
@@ -102,7 +102,9 @@ def _ensure(server: Server, name: str) -> str:
             because="it is a logical slot, made by somebody else",
             next_step="name another slot in the policy",
         )
-    if slot is not None and (slot.held_from is not None or slot.lost):
+    if slot is not None and slot.lost:
+        return reset_lost_slot(server, name)
+    if slot is not None and slot.held_from is not None:
         return ""
     if slot is not None:
         drop_slot(server, name)  # made without holding log from the start: it holds nothing and cannot be moved
@@ -142,7 +144,7 @@ def drop_slot(server: Server, name: str) -> bool:
 def reset_lost_slot(server: Server, name: str) -> str:
     """Make a lost slot anew; answers what was done in a sentence, "" when it was not lost.
 
-    What it held is gone: the next backup has to be a full.
+    What it held is gone, or goes at the next checkpoint.
     """
     slot = slot_facts(server, name)
     if slot is None or not slot.lost:
