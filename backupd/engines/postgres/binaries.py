@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -104,8 +103,13 @@ def _candidates(major: int, data_directory: Path | None, running_pid: int | None
 
 
 def start_words(data_directory: Path) -> list[str]:
-    """The command line that the last server of ``data_directory`` was started with; empty when not known."""
+    """The command line that the last server of ``data_directory`` was started with; empty when not known.
+
+    The server puts each argument between double quotes and escapes nothing (CreateOptsFile).
+    """
     try:
-        return shlex.split((data_directory / "postmaster.opts").read_text(encoding="utf-8"))
+        line = (data_directory / "postmaster.opts").read_text(encoding="utf-8").rstrip("\n")
     except (OSError, ValueError):
         return []
+    program, _, arguments = line.partition(' "')
+    return [program, *arguments.removesuffix('"').split('" "')] if arguments else [program]

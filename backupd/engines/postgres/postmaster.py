@@ -135,3 +135,9 @@ def _parent(pid: int) -> int:
 
 def _executable(pid: int) -> str:
     return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+
+
+def last_words(text: str) -> str:
+    """Why a server ended: its last complaint, else its last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return complaint(text) or (lines[-1] if lines else "")

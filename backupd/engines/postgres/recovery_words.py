@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from backupd.engines.postgres.postmaster import complaint
+from backupd.engines.postgres.postmaster import complaint, last_words
 from backupd.errors import BackupdError, DamageFound, NotFound, NotHealthy
 
 ENDED_BEFORE_TARGET = "recovery ended before configured recovery target was reached"
@@ -51,7 +51,7 @@ def translate(log: str, stage: Path) -> BackupdError:
             return make(said, stage)
     return NotHealthy(
         "the restored cluster did not come up",
-        because=said or "its server ended without a word",
+        because=last_words(log) or "its server ended without a word",
         next_step="look whether memory, disk and rights allow a server here; or restore to another directory",
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backupd.engines.postgres.binaries import find_binaries, major_of, start_words, version_of
 from backupd.engines.postgres.owner import Owner
-from backupd.engines.postgres.postmaster import Postmaster, complaint, find_postmaster, read_tail
+from backupd.engines.postgres.postmaster import Postmaster, complaint, find_postmaster, last_words, read_tail
 from backupd.errors import BackupdError, NotHealthy
 from backupd.steps import step
 
@@ -182,7 +182,7 @@ class PgControl:
             # pg_ctl's child needs a moment to write its postmaster.pid.
             seen = 0 if running else seen + 1
             if seen > 100 or (seen > 10 and log is not None and complaint(read_tail(log, log_from))):
-                raise self._did_not_start(complaint(read_tail(log, log_from)) if log else "")
+                raise self._did_not_start(last_words(read_tail(log, log_from)) if log else "")
             if time.monotonic() > deadline:
                 raise NotHealthy(
                     f"the server of {self.data_directory} does not accept connections",

@@ -42,6 +42,8 @@ def story() -> Iterator[tuple[PgPair, Taken, dict[str, object]]]:
                 marks[f"lsn{number}"] = int(server.value("SELECT (pg_current_wal_lsn() - '0/0')::bigint"))
             if number == 3:
                 more_log(pair, taken)
+        before_commit = "BEGIN; INSERT INTO told VALUES (6); SELECT pg_current_wal_insert_lsn() - '0/0'; COMMIT"
+        marks["commit"] = int(pair.active.psql(before_commit))
         more_log(pair, taken)
         yield pair, taken, marks
 
@@ -81,7 +83,7 @@ def test_a_restore_has_everything_and_reaches_nobody(
     target = target_in(pair, scratch)
     assert not target.facts().exists
     restore(target, taken)
-    assert rows(scratch, pair) == [0, 1, 2, 3, 4, 5]
+    assert rows(scratch, pair) == [0, 1, 2, 3, 4, 5, 6]
     reached = target.reached()
     assert reached is not None
     assert reached.history == "2"
@@ -131,12 +133,22 @@ def test_a_restore_to_an_lsn_has_what_was_written_before_it(
     assert rows(scratch, pair) == list(range(number + 1))
 
 
+def test_the_record_that_begins_at_the_wished_lsn_is_not_replayed(
+    story: tuple[PgPair, Taken, dict[str, object]], scratch: Path
+) -> None:
+    pair, taken, marks = story
+    lsn = marks["commit"]
+    assert isinstance(lsn, int)
+    restore(target_in(pair, scratch), taken, until=Position("1", lsn))
+    assert rows(scratch, pair) == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_moment_after_the_last_commit_is_all_of_the_log(
     story: tuple[PgPair, Taken, dict[str, object]], scratch: Path
 ) -> None:
     pair, taken, _ = story
     restore(target_in(pair, scratch), taken, at=datetime.now(UTC) + timedelta(hours=1))
-    assert rows(scratch, pair) == [0, 1, 2, 3, 4, 5]
+    assert rows(scratch, pair) == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_a_moment_before_the_backup_is_told_as_such(
