@@ -100,9 +100,11 @@ def digests(data: Path) -> dict[str, str]:
 class Run:
     """A run in a process of its own: it freezes, says so, and thaws when told; or dies as its environment says."""
 
-    def __init__(self, pair: PgPair, state_dir: Path, *, limit_seconds: float = 20.0, **environment: str) -> None:
+    def __init__(
+        self, pair: PgPair, state_dir: Path, *, limit_seconds: float = 20.0, forks: bool = False, **environment: str
+    ) -> None:
         words = {"a": pair.a.conninfo, "b": pair.b.conninfo, "data": str(pair.b.data), "state_dir": str(state_dir),
-                 "limit_seconds": limit_seconds}  # fmt: skip
+                 "limit_seconds": limit_seconds, "forks": forks}  # fmt: skip
         root = str(Path(__file__).resolve().parents[3])
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.engines.postgres.freezing", json.dumps(words)],
@@ -160,6 +162,12 @@ def main(words: dict[str, Any]) -> None:
         limit_seconds=words["limit_seconds"],
         places=list,
     )
+    if words["forks"] and os.fork() == 0:
+        # A worker that was forked, and has all that its parent had open.
+        for number in (0, 1):
+            os.close(number)
+        time.sleep(10)
+        os._exit(0)
     _say({"frozen": str(frozen.position), "token": getattr(read_marker(Path(words["state_dir"])), "token", "")})
     sys.stdin.readline()
     end = frozen.thaw()

@@ -13,8 +13,8 @@ import pytest
 from backupd import steps
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres import backup_mode, frozen, guard, pauses, prepare, replay_pause
-from backupd.engines.postgres.cluster import PgOptions
-from backupd.engines.postgres.connect import Server
+from backupd.engines.postgres.cluster import PgCopy, PgOptions
+from backupd.engines.postgres.connect import Server, connect
 from backupd.engines.postgres.freeze import PgMoving, begin_freeze
 from backupd.engines.postgres.pauses import marker_path, recover_pauses, suspend
 from backupd.errors import BackupdError, Busy, NotHealthy, Refused
@@ -152,6 +152,38 @@ def test_a_moving_copy_is_only_in_backup_mode(pair: PgPair, tmp_path: Path, side
     assert end.start_lsn < end.stop_lsn
 
 
+RIGHTS = """
+CREATE ROLE backup_admin LOGIN REPLICATION;
+GRANT pg_monitor, pg_checkpoint TO backup_admin;
+GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_create_restore_point(text),
+    pg_switch_wal(), pg_wal_replay_pause(), pg_wal_replay_resume() TO backup_admin;
+"""
+
+
+@pytest.mark.parametrize("major", all_versions())
+def test_a_role_with_a_few_rights_can_freeze(major: int, make_pair: PairFactory, tmp_path: Path) -> None:
+    pair = make_pair(major)
+    pair.a.psql(RIGHTS)
+    pair.wait_caught_up()
+    a, b = (
+        PgCopy(each.name, each.conninfo.replace("user=postgres", "user=backup_admin"), each.data)
+        for each in (pair.a, pair.b)
+    )
+    with connect(a.conninfo, copy="a") as active, connect(b.conninfo, copy="b") as passive:
+        prepare.prepare(active, passive, name="backupd", checkpoint=True, seconds_max=20, report=lambda _: None)
+    words = {"state_dir": tmp_path, "label": "backupd", "limit_seconds": 20.0, "places": list}
+    still = begin_freeze(a, b, PgOptions(), **words)  # type: ignore[arg-type]
+    assert still.thaw().held
+    suspend(b, tmp_path, "")
+    assert pauses.resume_suspended(b, tmp_path)
+    pair.a.psql("REVOKE pg_monitor FROM backup_admin; GRANT pg_read_all_settings TO backup_admin")
+    pair.wait_caught_up()
+    with pytest.raises(BackupdError):
+        begin_freeze(a, b, PgOptions(), **words)  # type: ignore[arg-type]
+    assert runs_soon(pair)
+    assert marker_gone(tmp_path)
+
+
 # --- refusals ----------------------------------------------------------------
 
 
@@ -273,6 +305,14 @@ def test_a_guardian_that_hangs_does_not_keep_replay_frozen(pair: PgPair, tmp_pat
 
 def test_a_killed_run_is_thawed_by_its_guardian(pair: PgPair, tmp_path: Path) -> None:
     with Run(pair, tmp_path) as run:
+        assert run.hears()["frozen"]
+        run.signal(signal.SIGKILL)
+        assert runs_soon(pair)
+        assert marker_gone(tmp_path)
+
+
+def test_a_killed_run_whose_forked_worker_lives_on_is_thawed_too(pair: PgPair, tmp_path: Path) -> None:
+    with Run(pair, tmp_path, forks=True) as run:
         assert run.hears()["frozen"]
         run.signal(signal.SIGKILL)
         assert runs_soon(pair)
