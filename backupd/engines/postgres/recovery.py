@@ -52,7 +52,6 @@ _SETTINGS = {
     "recovery_init_sync_method": "syncfs",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
-    "shared_buffers": "128MB",
     "autovacuum": "off",
     "logging_collector": "off",
     "log_destination": "stderr",
@@ -195,7 +194,7 @@ class Recovery:
 
     def _configure(self, target: Mapping[str, str]) -> None:
         wish, owner = self._wish, self._control.owner
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets)}
+        settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets), "shared_buffers": _buffers()}
         settings |= {name: wish.settings[name] for name in _NOT_SMALLER if name in wish.settings}
         settings |= {"recovery_target_timeline": wish.history, **target}
         settings["hba_file"] = str(self._config / "pg_hba.conf")
@@ -270,6 +269,18 @@ class Recovery:
             stopped=words.stopped_where(log),
             socket_directory=self._sockets,
         )
+
+
+def _buffers() -> str:
+    """Memory for pages: an eighth of what is free now, between 128 MB and 2 GB."""
+    free_kilobytes = 0
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                free_kilobytes = int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass  # the least is right where nobody says
+    return f"{min(max(free_kilobytes >> 13, 128), 2048)}MB"
 
 
 def _quoted(value: str) -> str:

@@ -90,8 +90,8 @@ def take(pair: PgPair) -> Taken:
     return taken
 
 
-def more_log(pair: PgPair, taken: Taken) -> Position:
-    """Close the log on the active and take what is new from the standby; answers with where it ends."""
+def more_log(pair: PgPair, taken: Taken, *, from_active: bool = False) -> Position:
+    """Close the log on the active and take what is new from the standby's disk; answers with where it ends."""
     size = taken.facts.wal_segment_bytes
     with server_of(pair, "active") as active, server_of(pair, "passive") as passive:
         facts: ServerFacts = read_facts(active)
@@ -108,7 +108,10 @@ def more_log(pair: PgPair, taken: Taken) -> Position:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         log = PassiveLog(
-            pair.passive.data, system_identifier=int(facts.system_identifier), segment_bytes=size, server=passive
+            pair.active.data if from_active else pair.passive.data,
+            system_identifier=int(facts.system_identifier),
+            segment_bytes=size,
+            server=None if from_active else passive,
         )
         taken.logs += [(closed.log, closed.path.read_bytes()) for closed in log.closed(after, until)]
     return until

@@ -339,3 +339,27 @@ def test_an_error_has_three_lines(story: tuple[PgPair, Taken, dict[str, object]]
     with pytest.raises(BackupdError) as caught:
         target.activate(came_from="x")
     assert len(caught.value.lines()) == 3
+
+
+def test_log_is_followed_across_a_failover() -> None:
+    with a_pair(segment_mib=1) as pair:
+        pair.active.psql("CREATE TABLE told (n int); INSERT INTO told VALUES (0)")
+        taken = take(pair)
+        pair.active.psql("INSERT INTO told VALUES (1)")
+        more_log(pair, taken)
+        pair.active.psql("INSERT INTO told VALUES (2)")
+        pair.wait_caught_up()
+        old = pair.active
+        new = pair.fail_over()
+        new.psql("SELECT pg_create_physical_replication_slot('keep', true)")
+        pair.seed(old, new)
+        new.psql("INSERT INTO told VALUES (3)")
+        more_log(pair, taken, from_active=True)
+        assert {log.history for log, _ in taken.logs} == {"1", "2"}
+        assert [log.ancestry != "" for log, _ in taken.logs].count(True) == 1
+        target = target_in(pair, pair.directory / "scratch")
+        restore(target, taken)
+        assert rows(pair.directory / "scratch", pair) == [0, 1, 2, 3]
+        reached = target.reached()
+        assert reached is not None
+        assert reached.history == "3"
