@@ -12,7 +12,7 @@ from backupd.engines.postgres.connect import Server, connect
 from backupd.engines.postgres.facts import read_facts
 from backupd.engines.postgres.frozen import PgFreeze, Places
 from backupd.engines.postgres.pauses import PauseKind, frozen_now, read_marker, recover_pauses
-from backupd.engines.postgres.replay_pause import look
+from backupd.engines.postgres.replay_pause import Replay, look
 from backupd.errors import Refused
 from backupd.model.position import Position
 from backupd.ports import FreezeEnd, Place
@@ -99,7 +99,10 @@ def begin_freeze(
 def _begin_moving(copy: PgCopy, label: str, places: Places, seconds_max: float) -> PgMoving:
     with connect(copy.conninfo, copy=copy.name) as server:
         timeline = server.value("SELECT timeline_id FROM pg_control_checkpoint()")
-        where = look(server).replayed or int(server.value("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint"))
+        now = look(server)
+        where = now.replayed
+        if now.replay is Replay.ENDED:
+            where = int(server.value("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint"))
     mode = BackupMode.begin(copy.conninfo, label, copy=copy.name, seconds_max=seconds_max)
     try:
         return PgMoving(mode, Position(str(timeline), where), places())
