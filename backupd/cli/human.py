@@ -8,8 +8,9 @@ from datetime import datetime
 from backupd.model.amounts import size_text
 
 # A timeline and an LSN as a number: so positions of PostgreSQL stand in records and in JSON. The first segment
-# of a cluster begins at 16 MiB, and a history of SQLite has 16 digits, so nothing else in a sentence looks like this.
-_TIMELINE_AND_LSN = re.compile(r"(?<![\w/.:@-])(\d{1,10})/(\d{8,20})(?![\w/])")
+# of a cluster begins at 16 MiB, and a history of SQLite has 16 digits, so nothing else in a sentence looks like this
+# but an LSN of digits alone in a text that was shown already: it has " @ " before it.
+_TIMELINE_AND_LSN = re.compile(r"(?<![\w/.:@-])(?<!@ )(\d{1,10})/(\d{8,20})(?![\w/])")
 
 
 def with_lsns(text: str) -> str:

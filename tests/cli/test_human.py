@@ -81,3 +81,9 @@ def test_times_have_an_offset() -> None:
 )
 def test_a_position_of_postgresql_is_shown_as_postgresql_writes_it(text: str, shown: str) -> None:
     assert human.with_lsns(text) == shown
+
+
+def test_what_was_shown_already_is_not_shown_twice() -> None:
+    shown = human.with_lsns("ends at 2/285212672")
+    assert shown == "ends at 2 @ 0/11000000"
+    assert human.with_lsns(shown) == shown
