@@ -166,6 +166,16 @@ class PgServer:
         for lock in (self.data / "postmaster.pid", *self.sockets.glob(f".s.PGSQL.{self.port}*")):
             lock.unlink(missing_ok=True)
 
+    def end(self, seconds_max: float = 5.0) -> None:
+        """End it at once, its shared memory too (which a killed server leaves to the machine); killed when it stays."""
+        pid = self.pid
+        if pid is not None:
+            self.freeze_process(frozen=False)
+            with contextlib.suppress(ProcessLookupError, NotHealthy):
+                os.kill(pid, signal.SIGQUIT)
+                until(lambda: not _runs(pid), f"{self.name} does not end", seconds_max)
+        self.kill()
+
     def freeze_process(self, *, frozen: bool) -> None:
         """SIGSTOP or SIGCONT to every process of the server: it is there and does not answer."""
         pid = self.pid

@@ -149,6 +149,6 @@ class PgPair:
         """End both servers, at once; the files stay."""
         for server in self.servers:
             with contextlib.suppress(BackupdError, OSError):
-                server.kill()
+                server.end()
         for directory in self._scratch:
             shutil.rmtree(directory, ignore_errors=True)

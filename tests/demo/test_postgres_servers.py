@@ -86,3 +86,16 @@ def test_a_pair_streams_fails_over_and_leaves_nothing_behind() -> None:
         assert all(os.stat(f"/proc/{pid}").st_uid != 0 for pid in processes)
     assert not directory.exists()
     assert [server.pid for server in pair.servers] == [None, None]
+
+
+@pytest.mark.real
+def test_a_pair_that_is_struck_leaves_no_shared_memory() -> None:
+    with a_pair() as pair:
+        kept = {int((server.data / "postmaster.pid").read_text().splitlines()[6].split()[1]) for server in pair.servers}
+        assert kept <= shared_memory()
+        pair.passive.freeze_process(frozen=True)
+    assert not kept & shared_memory()
+
+
+def shared_memory() -> set[int]:
+    return {int(line.split()[1]) for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
