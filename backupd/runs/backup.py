@@ -26,9 +26,6 @@ from backupd.runs.snapshot import capture
 from backupd.runs.truncate import truncate_after_backup
 from backupd.runs.walk import Walk
 
-# In these states a backup has written nothing but its intent.
-_NOTHING_STORED = frozenset({RunState.PLANNED, RunState.PREPARED, RunState.FROZEN, RunState.CAPTURED})
-
 
 @dataclass(frozen=True, slots=True)
 class BackupOutcome:
@@ -114,6 +111,8 @@ def _carry_out(walk: Walk, plan: BackupPlan) -> ArchivedBackup:
     prepared = context.writer.prepare(
         checkpoint=policy.prepare.checkpoint, timeout_seconds=policy.prepare.timeout_seconds, report=context.report
     )
+    for sentence in prepared.notes:
+        walk.note(sentence)
     _hold(walk, plan.log_from or plan.last_stamp_end or prepared.position)
     walk.move(RunEvent.PREPARE, type=plan.type.value, position=str(prepared.position))
     draft = BackupRecord(
@@ -151,10 +150,10 @@ def _announce(walk: Walk, plan: BackupPlan) -> OpenBackup:
     def give_up() -> None:
         if walk.committed or walk.commit_unknown:
             return
-        if walk.state_before_end in _NOTHING_STORED:
-            backup.withdraw()
-        else:
+        if walk.storing:
             backup.abort("its run ended early")
+        else:
+            backup.withdraw()
 
     walk.on_the_way_out("giving up the backup", give_up)
     walk.name(backup.label)
@@ -172,6 +171,7 @@ def _hold(walk: Walk, needs_from: Position) -> None:
 def _pages(walk: Walk, plan: BackupPlan, backup: OpenBackup, draft: BackupRecord) -> tuple[BackupRecord, Content]:
     context = walk.context
     captured = capture(walk)
+    walk.storing = True
     content = store_pages(walk, backup, captured)
     end = context.writer.finish_pages(captured.position, context.policy.prepare.timeout_seconds, context.report)
     for sentence in end.notes:
@@ -221,6 +221,7 @@ def _log_only(
     if content.logs:
         walk.note(f"{len(content.logs)} log files are named that other backups have stored; they were read back")
     walk.move(RunEvent.CHECK, checked_logs=len(closed), lent_logs=len(content.logs))
+    walk.storing = True
     content = store_logs(walk.context, backup, closed, content)
     last = content.logs[-1].log if content.logs else None
     end = last.end if last else start

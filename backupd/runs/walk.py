@@ -16,7 +16,7 @@ class Walk:
 
     ``undo`` is unwound by the run when it ends, well or not; what is put on it
     last is undone first, so a freeze ends before its snapshot is discarded.
-    ``state_before_end`` is how far the run came when it ended otherwise.
+    ``storing`` is set before the first object goes to the archive: from then on the run leaves more than its intent.
     """
 
     def __init__(self, context: RunContext, run: Run, undo: ExitStack) -> None:
@@ -28,7 +28,7 @@ class Walk:
         self.notes: list[str] = []
         self.committed = False
         self.commit_unknown = False
-        self.state_before_end = run.state
+        self.storing = False
 
     def name(self, label: str) -> None:
         """From now on the run is known by the backup's id."""
@@ -39,8 +39,6 @@ class Walk:
         """Make one move of the table. Raises IllegalMove (a bug); the journal is asked first."""
         edge = self.context.journal.move(self.run.id, event, **facts)
         self.state = edge.to
-        if edge.to not in FINAL_STATES:
-            self.state_before_end = edge.to
         self.context.tell(f"{edge.to}: {edge.says}", state=str(edge.to))
 
     def note(self, sentence: str) -> None:
