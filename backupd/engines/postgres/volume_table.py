@@ -21,7 +21,7 @@ number in the relation of the file's first page.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -257,11 +257,6 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
     return value
-
-
-def files_of(table: VolumeTable) -> Iterator[Entry]:
-    """The entries that have bytes in the volume, in its order."""
-    return (entry for entry in table.entries if entry.page_count)
 
 
 def _damage(because: str) -> DamageFound:
