@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -356,6 +356,12 @@ class FakeWriter:
             raise Refused("cannot restore to b", because="it is the passive", next_step="--target active")
         return FakeTarget(self, None if target in {"active", "a"} else Path(target))
 
+    def seed_target(self) -> RestoreTarget | None:
+        return None
+
+    def active_log_from(self) -> Position | None:
+        return None
+
     def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
         if not self.state["restoring"]:
             return []
@@ -395,6 +401,9 @@ class FakeTarget:
 
     def live_file(self, stored: StoredFile) -> Path | None:
         return self._final if self._directory is None and self._final.exists() else None
+
+    def reserve(self, histories: Collection[str]) -> None:
+        pass
 
     def log_path(self, log: LogFile) -> Path | None:
         return None

@@ -12,9 +12,9 @@ from backupd.archive import names
 from backupd.archive.envelope import malformed
 from backupd.archive.objects import twice
 from backupd.archive.record import log_from_json, log_to_json
-from backupd.digests import sha256_hasher
-from backupd.errors import NotHealthy, ObjectExists, Refused
-from backupd.model.records import LogFile, StoredLog
+from backupd.digests import blake3_hasher, sha256_hasher
+from backupd.errors import DamageFound, NotHealthy, ObjectExists, Refused
+from backupd.model.records import LogFile, LogKind, StoredLog
 from backupd.pipeline.container import damage, head_of, unpack
 from backupd.pipeline.fetch import hashed_pieces
 from backupd.pipeline.stream import file_pieces, pack_stream, unpack_stream
@@ -35,7 +35,7 @@ def put_log(store: ObjectStore, log: LogFile, path: Path, *, repository: str, db
     head = head_of(name, "log", repository, log=log_to_json(log), by=label)
     step("archive.log")
     try:
-        stored = store.create(name, pack_stream(head, file_pieces(path)))
+        stored = store.create(name, pack_stream(head, _as_checked(log, path)))
     except ObjectExists:
         found, its_log, _ = read_through(store, name)
         if its_log.digest != log.digest or its_log.end != log.end:
@@ -47,6 +47,27 @@ def put_log(store: ObjectStore, log: LogFile, path: Path, *, repository: str, db
             ) from None
         stored = found
     return StoredLog(log, stored.name, stored.size_bytes, stored.sha256)
+
+
+def _as_checked(log: LogFile, path: Path) -> Iterator[bytes]:
+    """The file's pieces; a segment's digest is that of the whole file, so it is seen to be the one that was checked.
+
+    Raises:
+        DamageFound: it is not, before the object exists.
+    """
+    if log.kind is not LogKind.SEGMENT:
+        yield from file_pieces(path)
+        return
+    hasher = blake3_hasher()
+    for piece in file_pieces(path):
+        hasher.update(piece)
+        yield piece
+    if hasher.hexdigest() != log.digest:
+        raise DamageFound(
+            f"{path.name} is not what was checked",
+            because="its bytes changed between the check and the archive",
+            next_step=f"look who writes to {path}, then run the backup again",
+        )
 
 
 def read_through(store: ObjectStore, name: str) -> tuple[StoredObject, LogFile, str]:

@@ -154,7 +154,7 @@ def _goes_on(window: RecoveryWindow, lineage: Lineage, windows: Sequence[Recover
 def _windows_of(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> Iterator[RecoveryWindow]:
     merged: RecoveryWindow | None = None
     ends = [backup.record for backup in backups if backup.record.log_end.history == history]
-    for base in reversed(_bases(history, backups, unfit)):
+    for base in reversed(bases_of(history, backups, unfit)):
         start = base.record.log_end
         reach = walk_log(start, Goal(None), backups).place
         covered = max(record.covers_until for record in ends if start <= record.log_end <= reach)
@@ -170,7 +170,7 @@ def _windows_of(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[
         yield merged
 
 
-def _bases(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> list[ArchivedBackup]:
+def bases_of(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> list[ArchivedBackup]:
     """The fulls and copies of a history that can be a base, newest position first."""
     bases = [
         backup
@@ -184,12 +184,12 @@ def _path_to_position(
     wanted: Position, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str], prefer: str | None = None
 ) -> RestorePath | None:
     lineage = lineage_of(wanted.history, backups)
-    bases = [base for base in _bases(wanted.history, lineage.backups, unfit) if base.record.log_end <= wanted]
+    bases = [base for base in bases_of(wanted.history, lineage.backups, unfit) if base.record.log_end <= wanted]
     bases.sort(key=lambda base: (base.record.log_end.offset, base.record.id == prefer), reverse=True)
     for base in bases:
         walk = walk_log(base.record.log_end, Goal(wanted), lineage.backups)
         if walk.done:
-            return _build(base, walk, bases[0], unfit, lineage)
+            return build_path(base, walk, bases[0], unfit, lineage)
     return None
 
 
@@ -218,7 +218,7 @@ def _path_to_latest(backups: Sequence[ArchivedBackup], unfit: Mapping[str, str])
 def _path_to_time(at: datetime, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> RestorePath | None:
     for history in _histories_newest_first(backups):
         lineage = lineage_of(history, backups)
-        bases = [base for base in _bases(history, lineage.backups, unfit) if base.record.covers_until <= at]
+        bases = [base for base in bases_of(history, lineage.backups, unfit) if base.record.covers_until <= at]
         # Past this position there is no commit before ``at``: the record that ends there saw none.
         ends = [
             backup.record.log_end
@@ -230,7 +230,7 @@ def _path_to_time(at: datetime, backups: Sequence[ArchivedBackup], unfit: Mappin
             goal = min((end for end in ends if end >= start), key=lambda end: end.offset, default=None)
             walk = walk_log(start, Goal(goal, at), lineage.backups) if goal is not None else None
             if walk is not None and walk.done:
-                return _build(base, walk, bases[0], unfit, lineage)
+                return build_path(base, walk, bases[0], unfit, lineage)
     return None
 
 
@@ -243,13 +243,14 @@ def _histories_newest_first(backups: Sequence[ArchivedBackup]) -> list[str]:
     return sorted(newest, key=lambda history: (newest[history], history), reverse=True)
 
 
-def _build(
+def build_path(
     base: ArchivedBackup,
     walk: Walk,
     nearest: ArchivedBackup,
     unfit: Mapping[str, str],
     lineage: Lineage,
 ) -> RestorePath:
+    """The path that ``walk`` found from ``base``; ``nearest`` would have been taken if its log had no gap."""
     record, goal = base.record, walk.goal
     reasons = [
         Reason("nearest-full", f"{record.type} {record.id} is the newest before the point; it ends at {record.log_end}")
@@ -267,7 +268,8 @@ def _build(
     )
     if walk.logs:
         first, last = walk.logs[0].log.number, walk.logs[-1].log.number
-        sentence = f"{len(walk.logs)} log files, {first} to {last}, named by {', '.join(walk.names)}"
+        which = f"{len(walk.logs)} log files, {first} to {last}" if first != last else f"one log file, {first}"
+        sentence = f"{which}, named by {', '.join(walk.names)}"
         reasons.append(Reason("log", sentence))
     else:
         reasons.append(Reason("no-log", f"no log is needed after the {record.type}"))

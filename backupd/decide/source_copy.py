@@ -68,7 +68,7 @@ def _state_problem(passive: CopyStatus) -> list[Reason]:
         return []
     because = f": {passive.because}" if passive.because else ""
     code = "passive-" + passive.state.replace(" ", "-")
-    return [Reason(code, f"the passive {passive.name} is {passive.state}{because}")]
+    return [Reason(code, f"the passive {passive.name} {passive.state.says}{because}")]
 
 
 def _lag_problems(rules: SourceRules, passive: CopyStatus, lag_seconds: float | None) -> list[Reason]:

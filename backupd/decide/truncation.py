@@ -132,15 +132,15 @@ def _limits(evidence: LogEvidence) -> list[_Limit]:
         ),
         _Limit(
             "passive-checkpointed",
-            "the passive's file is checkpointed up to",
+            "the passive's data is checkpointed up to",
             evidence.passive_checkpointed,
-            "it is not known how much of the log the passive's file durably holds",
+            "it is not known how much of the log the passive's data durably holds",
         ),
         _Limit(
             "active-checkpointed",
-            "the active's file is checkpointed up to",
+            "the active's data is checkpointed up to",
             evidence.active_checkpointed,
-            "it is not known how much of the log the active's file durably holds",
+            "it is not known how much of the log the active's data durably holds",
         ),
     ]
     limits.extend(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from backupd.demo import tell
-from backupd.demo.stage import Stage, expect
-from backupd.errors import Refused
+from backupd.demo.commands import expect, place_for
+from backupd.demo.stage import Stage
 
 Backup = dict[str, Any]
 
@@ -37,24 +35,15 @@ def run_demo(*, keep: Path | None) -> int:
     """Play the whole story in ``keep`` or in a scratch folder that is removed at the end; answers with 0.
 
     Raises:
-        Refused: ``keep`` exists and is not empty.
+        Refused: ``keep`` exists and is not empty, or cannot be made.
         DemoFailed: something that was to be proven is not so.
     """
-    if keep is not None and keep.exists() and any(keep.iterdir()):
-        raise Refused(
-            f"cannot play the demo in {keep}",
-            because="it is there already and not empty",
-            next_step="name a folder that does not exist yet",
-        )
-    home = keep.absolute() if keep is not None else Path(tempfile.mkdtemp(prefix="backupd-demo-"))
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    stage = Stage(home)
-    try:
-        _play(stage)
-    finally:
-        stage.strike()
-        if keep is None:
-            shutil.rmtree(home, ignore_errors=True)
+    with place_for(keep) as home:
+        stage = Stage(home)
+        try:
+            _play(stage)
+        finally:
+            stage.strike()
     if keep is not None:
         tell.say(f"everything was left in {home}; export BACKUPD_CONFIG={stage.config} and look around")
     return 0
@@ -153,11 +142,8 @@ def _accident(stage: Stage, facts: Facts) -> None:
 def _restore(stage: Stage, facts: Facts) -> None:
     tell.chapter(5, "Back to the moment before it, on the active")
     moment = (facts.right_moment or datetime.now(UTC)).isoformat()
-    refused = stage.ctl("restore", "shop", "--at", moment, "--target", "b", "--yes", status=4)
-    tell.quote(stage.shortened(refused), 3)
-    in_use = stage.ctl("restore", "shop", "--at", moment, "--yes", status=4)
-    three = [line for line in in_use.splitlines() if line.partition(":")[0] in ("error", "because", "next")]
-    tell.quote(stage.shortened("\n".join(three)), 3)
+    tell.quote(stage.three_lines("restore", "shop", "--at", moment, "--target", "b", "--yes", status=4))
+    tell.quote(stage.three_lines("restore", "shop", "--at", moment, "--yes", status=4))
     stage.close_shop()
     began = time.monotonic()
     restored = stage.ask("restore", "shop", "--at", moment, "--yes")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shlex
 import signal
 import sqlite3
 import subprocess
@@ -16,32 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from backupd.demo import tell
-from backupd.errors import BackupdError, NotHealthy
+from backupd.demo.commands import Commands, expect
+from backupd.errors import NotHealthy
 
 READY_SECONDS = 60.0
 
 
-class DemoFailed(BackupdError):
-    """Something that the demo proves was not so."""
-
-    exit_status = 7
-
-
-def expect(fact: bool, problem: str, because: str) -> None:
-    """Stop the demo when what it has just claimed is not true."""
-    if not fact:
-        raise DemoFailed(problem, because=because, next_step="run backupctl demo --keep DIR, and look into DIR")
-
-
-class Stage:
+class Stage(Commands):
     """Where the demo plays; ``strike`` ends every process that it started."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
+        super().__init__(home, home / "etc" / "backupd.toml")
         self.active = home / "data" / "shop.db"
         self.passive = home / "passive" / "shop.db"
         self.archive = home / "archive"
-        self.config = home / "etc" / "backupd.toml"
         self._stats = home / "shop.json"
         self._shop: subprocess.Popen[bytes] | None = None
         self._service: subprocess.Popen[bytes] | None = None
@@ -50,35 +36,7 @@ class Stage:
         for directory in (self.active.parent, self.passive.parent, self.archive):
             directory.mkdir(parents=True, mode=0o700)
 
-    # --- commands -----------------------------------------------------------
-
-    def ctl(self, *words: str, status: int = 0, quiet: bool = False) -> str:
-        """Type a ``backupctl`` command; answers with what it printed. Raises DemoFailed on another exit status."""
-        if not quiet:
-            tell.command("backupctl " + self.shortened(shlex.join(words)))
-        environment = {**os.environ, "BACKUPD_CONFIG": str(self.config)}
-        done = subprocess.run(
-            [sys.executable, "-m", "backupd.cli.main", *words],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        expect(
-            done.returncode == status,
-            f"backupctl {words[0]} ended with {done.returncode} and not {status}",
-            (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1],
-        )
-        return done.stdout if status == 0 else done.stderr + done.stdout
-
-    def shortened(self, text: str) -> str:
-        """The text with the demo's folder as ``~demo``."""
-        return text.replace(str(self.home), "~demo")
-
-    def ask(self, *words: str, quiet: bool = False) -> dict[str, Any]:
-        """Type a command with ``--json`` and read its answer."""
-        answer: dict[str, Any] = json.loads(self.ctl(*words, "--json", quiet=quiet))
-        return answer
+    # --- replication ---------------------------------------------------------
 
     def open_service(self) -> None:
         """Start ``backupd`` and wait until the passive is seeded and healthy."""
@@ -106,11 +64,6 @@ class Stage:
             because="; ".join(f"{copy['name']} is {copy['state']}" for copy in self.status()["copies"]),
             next_step=f"look at {self.home / 'backupd.log'} (use --keep DIR)",
         )
-
-    def status(self) -> dict[str, Any]:
-        """What ``backupctl status`` says of the shop."""
-        found: dict[str, Any] = self.ask("status", quiet=True)["databases"][0]
-        return found
 
     # --- the shop -----------------------------------------------------------
 

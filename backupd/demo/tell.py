@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backupd.cli.output import Cell, Table, print_line, print_sentences, print_table
+from backupd.cli.output import Cell, Table, print_line, print_sentences, print_table, width
 
 _CHAPTER, _COMMAND, _GOOD = "bold cyan", "bold", "green"
+_COMMAND_INDENT = 5
 
 
 def title(text: str) -> None:
@@ -21,8 +22,22 @@ def chapter(number: int, text: str) -> None:
 
 
 def command(text: str) -> None:
-    """What was typed."""
-    print_line((Cell("   $ ", "dim"), Cell(text, _COMMAND)))
+    """What was typed; on a terminal a long one goes on in the next lines, as a shell would read it."""
+    first, *rest = continued(text, width() - _COMMAND_INDENT)
+    print_line((Cell("   $ ", "dim"), Cell(first, _COMMAND)))
+    for line in rest:
+        print_line(Cell(" " * _COMMAND_INDENT + line, _COMMAND))
+
+
+def continued(text: str, columns: int) -> list[str]:
+    """A command in lines of so many columns where that can be, broken before its options."""
+    lines: list[str] = []
+    for piece in text.replace(" --", "\0--").split("\0"):
+        if lines and len(lines[-1]) + len(piece) + 3 <= columns:  # the blank between, and " \\" at the end
+            lines[-1] += " " + piece
+        else:
+            lines.append(piece)
+    return [line + " \\" for line in lines[:-1]] + lines[-1:]
 
 
 def say(*sentences: str) -> None:

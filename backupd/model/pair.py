@@ -30,6 +30,11 @@ class CopyState(StrEnum):
     RESTORING = "restoring"
     MISSING = "missing"
 
+    @property
+    def says(self) -> str:
+        """With its verb: ``is healthy``, ``must be seeded``."""
+        return self.value if self is CopyState.MUST_SEED else f"is {self.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class CopyStatus:

@@ -17,6 +17,7 @@ class Prepared:
 
     position: Position
     covers_until: datetime
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,10 @@ class ProcessUse:
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """What is at a restore's target now; ``role`` is active, passive or directory."""
+    """What is at a restore's target now; ``role`` is active, passive or directory.
+
+    ``keeps_log``: all log files of a restore lie there at once, and need room.
+    """
 
     role: str
     path: Path
@@ -33,6 +36,7 @@ class TargetFacts:
     position: Position | None
     users: tuple[ProcessUse, ...]
     free_bytes: int
+    keeps_log: bool = False
 
 
 class RestoreTarget(Protocol):
@@ -66,6 +70,10 @@ class RestoreTarget(Protocol):
 
     def live_file(self, stored: StoredFile) -> Path | PageFile | None:
         """What is there now, for a delta restore; only to be read."""
+        ...
+
+    def reserve(self, histories: Collection[str]) -> None:
+        """These histories were used already: the restored database must begin none of them a second time."""
         ...
 
     def log_path(self, log: LogFile) -> Path | None:

@@ -125,6 +125,18 @@ class Writer(Protocol):
         """``active``, the name of a copy, or a directory. Raises Refused for a passive."""
         ...
 
+    def seed_target(self) -> RestoreTarget | None:
+        """The passive as the target of a seed from the archive; None where it is seeded from the active (``seed``).
+
+        Raises:
+            Refused, NotHealthy: the pair cannot be seeded now.
+        """
+        ...
+
+    def active_log_from(self) -> Position | None:
+        """Where the log begins that the active still has, so that a seeded passive can go on; None: not known."""
+        ...
+
     def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
         """Undo or finish what a dead restore left on the copies; answers with what was done, in sentences.
 
@@ -145,5 +157,5 @@ class Writer(Protocol):
         ...
 
     def seed(self) -> None:
-        """Mark the passive *must be seeded*; running replication then makes it anew from the active."""
+        """Make the passive anew from the active, or mark it so that running replication does."""
         ...

@@ -144,7 +144,7 @@ def _judge_source(context: RunContext, *, wait: bool) -> tuple[PairStatus, UseCo
         passing = pair.passive.state in _PASSING_STATES and waited < context.policy.prepare.timeout_seconds
         if not wait or (isinstance(answer, RefuseSource) and not passing):
             raise _unfit(context.database, pair, "; ".join(str(reason) for reason in answer.reasons))
-        context.tell(f"waiting for the passive copy, which is {pair.passive.state}", state="waiting")
+        context.tell(f"waiting for the passive copy, which {pair.passive.state.says}", state="waiting")
         context.clock.sleep(_POLL_SECONDS)
 
 
@@ -164,7 +164,7 @@ def _unfit(database: str, pair: PairStatus, because: str) -> BackupdError:
         CopyState.RESTORING: "backupctl recover",
     }
     return NotHealthy(
-        f"the passive copy of {database} is {state}",
+        f"the passive copy of {database} {state.says}",
         because=because or pair.passive.because or "only a healthy passive is backed up",
         next_step=cures.get(state, f"backupctl check {database}"),
     )

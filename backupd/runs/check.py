@@ -148,7 +148,7 @@ def _healthy_passive(context: RunContext) -> CopyStatus:
         if helpless or waited > _WAIT_SECONDS:
             verb = "resume" if passive.state is CopyState.SUSPENDED else "seed"
             raise NotHealthy(
-                f"the passive {passive.name} is {passive.state}",
+                f"the passive {passive.name} {passive.state.says}",
                 because=passive.because or pair.active.because or f"it was not healthy within {_WAIT_SECONDS:g} s",
                 next_step=f"backupctl copy {verb} {context.database}",
             )

@@ -7,6 +7,7 @@ from backupd.model.pair import CopyState
 from backupd.model.states import RunState
 from backupd.runs.context import RunContext
 from backupd.runs.recover import recover_under_lease
+from backupd.runs.seed import seed_passive
 
 _POLL_SECONDS = 0.25
 
@@ -25,7 +26,7 @@ def resume(context: RunContext) -> str:
 
 
 def seed(context: RunContext, wait_seconds: float = 600.0) -> tuple[str, ...]:
-    """Make the passive anew from the active, and wait for it up to ``wait_seconds``.
+    """Make the passive anew, and wait for it up to ``wait_seconds``.
 
     Raises:
         Busy: another run works on the database.
@@ -35,7 +36,7 @@ def seed(context: RunContext, wait_seconds: float = 600.0) -> tuple[str, ...]:
         notes = list(recover_under_lease(context))
         run = context.journal.begin_run(database=context.database, kind=RunKind.SEED)
         try:
-            context.writer.seed()
+            notes.extend(seed_passive(context, run.id))
             with context.writer.replication():
                 state = _await_healthy(context, wait_seconds)
         except BaseException as error:
@@ -44,7 +45,9 @@ def seed(context: RunContext, wait_seconds: float = 600.0) -> tuple[str, ...]:
         if state is CopyState.HEALTHY:
             notes.append(f"the passive of {context.database} was seeded and is healthy")
         else:
-            notes.append(f"the passive of {context.database} is {state}; watch it: backupctl status {context.database}")
+            notes.append(
+                f"the passive of {context.database} {state.says}; watch it: backupctl status {context.database}"
+            )
         notes.append(f"take a full if a new history began: backupctl backup {context.database} --type full")
         context.journal.finish(run.id, RunState.COMPLETE, notes[-2])
         return tuple(notes)
@@ -57,5 +60,5 @@ def _await_healthy(context: RunContext, wait_seconds: float) -> CopyState:
         waited = context.clock.monotonic() - began
         if passive.state is CopyState.HEALTHY or waited > wait_seconds:
             return passive.state
-        context.tell(f"the passive is {passive.state}", state="seeding")
+        context.tell(f"the passive {passive.state.says}", state="seeding")
         context.clock.sleep(_POLL_SECONDS)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from backupd.errors import ArchiveUnreachable, BackupdError, DamageFound, Interrupted, NotHealthy, Refused
+from backupd.errors import ArchiveUnreachable, BackupdError, Interrupted, NotHealthy, Refused
 from backupd.journal.records import JsonValue, Run, RunKind
 from backupd.model.pair import CopyState
 from backupd.model.position import Position
-from backupd.model.records import Progress, StoredLog
 from backupd.model.states import RunState
-from backupd.pipeline.fetch import fetch_file
 from backupd.ports import RestoreTarget
 from backupd.runs.context import RunContext
 from backupd.runs.needed import needed_objects
+from backupd.runs.rebuild import Rebuild
 from backupd.runs.recover import adopt_archive, recover_under_lease
 from backupd.runs.restore_plan import RestorePlan, judge_again
+from backupd.runs.seed import seed_passive
 from backupd.steps import step
 
 _POLL_SECONDS = 0.25
@@ -134,10 +133,7 @@ class _Restoring:
         self.phase = "planned"
         self.left_open = False
         self.target: RestoreTarget = context.writer.restore_target(plan.target)
-        self.read_bytes = 0
-        self.fetched_pages = 0
-        self.reused_pages = 0
-        self.position = plan.route.full.record.log_end
+        self.rebuild = Rebuild(context, plan.route, self.target)
 
     def carry_out(self, *, force: bool, seed_wait_seconds: float) -> RestoreOutcome:
         began = self.context.clock.monotonic()
@@ -146,9 +142,8 @@ class _Restoring:
             try:
                 self.target.begin(self.run.id, force=force)
                 with needed_objects(self.plan.base):
-                    self._fetch_pages()
-                    self._replay()
-                self._check()
+                    self.rebuild.run()
+                self.rebuild.check()
                 self._to("activating")
             except BaseException as error:
                 # What the archive's absence or a person interrupted is worth resuming; damage is not.
@@ -163,10 +158,10 @@ class _Restoring:
         seconds = self.context.clock.monotonic() - began
         return RestoreOutcome(
             plan=self.plan,
-            position=self.position,
-            read_bytes=self.read_bytes,
-            fetched_pages=self.fetched_pages,
-            reused_pages=self.reused_pages,
+            position=self.rebuild.position,
+            read_bytes=self.rebuild.read_bytes,
+            fetched_pages=self.rebuild.fetched_pages,
+            reused_pages=self.rebuild.reused_pages,
             logs_applied=len(self.plan.route.logs),
             seconds=seconds,
             passive_state=passive,
@@ -211,77 +206,22 @@ class _Restoring:
             self.notes.append(f"the application was not started: {error.because}")
         self.context.journal.note(self.run.id, "the policy's start command ran", stopped=False)
 
-    def _fetch_pages(self) -> None:
-        archive = self.context.archive()
-        # What was stored last says how to lay out what came before it.
-        for file in reversed(self.plan.route.full.record.files):
-            result = fetch_file(
-                file,
-                archive.store,
-                self.target.stage_file(file),
-                self.target.live_file(file),
-                workers=self.context.policy.archive_options.threads,
-                report=self.context.report,
-            )
-            self.read_bytes += result.read_bytes
-            self.fetched_pages += result.fetched_pages
-            self.reused_pages += result.reused_pages
-
-    def _replay(self) -> None:
-        """Fetch, verify and apply log files one after the other; only one lies around at a time."""
-        route = self.plan.route
-        done, total = 0, self.plan.log_bytes
-        lent = self.context.state_dir / "restore-log"
-        for stored in route.logs:
-            place = self.target.log_path(stored.log) or lent
-            try:
-                self._fetch_log(stored, place)
-                self.position = self.target.apply_log(place, until=route.until, at=route.at)
-            finally:
-                with suppress(OSError):
-                    lent.unlink(missing_ok=True)
-            done += stored.stored_bytes
-            self.read_bytes += stored.stored_bytes
-            self.context.report(Progress("replaying log", done, total))
-            if self.position < stored.log.end:
-                return  # nothing can follow a log file that was not taken whole (its clock went back inside it)
-
-    def _fetch_log(self, stored: StoredLog, place: Path) -> None:
-        with suppress(OSError):
-            place.unlink(missing_ok=True)
-        self.context.archive().fetch_log(stored, place)
-        found = self.target.read_log(place)
-        if (found.history, found.number, found.digest) != (stored.log.history, stored.log.number, stored.log.digest):
-            raise DamageFound(
-                f"{stored.name} is another log file",
-                because=f"it says that it is number {found.number} of {found.history}; "
-                f"the record names number {stored.log.number} of {stored.log.history}",
-                next_step=f"backupctl verify --level data {self.plan.base}",
-                object=stored.name,
-            )
-
-    def _check(self) -> None:
-        self.context.tell("the engine checks the restored state", state="check")
-        route = self.plan.route
-        exact = route.until is not None and route.until != route.end
-        findings = self.target.check(route.until if exact else None, route.at)
-        self.position = self.target.reached() or self.position
-        if findings:
-            raise DamageFound(
-                f"the restored state of {self.plan.database} is not sound",
-                because=findings[0],
-                next_step=f"backupctl verify --level data {' '.join(self.plan.backups)}",
-                findings=list(findings),
-            )
-
     def _finish(self, seed_wait_seconds: float) -> str:
         self.target.finish()
         if self.plan.role == "directory":
             return ""
+        self._seed()
         with self.context.writer.replication():
             state = self._await_passive(seed_wait_seconds)
         self.notes.append(f"a new full is due: backupctl backup {self.plan.database} --type full")
         return state
+
+    def _seed(self) -> None:
+        """The restore is done; a passive that cannot be seeded now is only said."""
+        try:
+            self.notes.extend(seed_passive(self.context, self.run.id, only_from_archive=True))
+        except BackupdError as error:
+            self.notes.append(f"the passive was not seeded: {error.problem} ({error.because}); {error.next_step}")
 
     def _await_passive(self, seed_wait_seconds: float) -> str:
         clock = self.context.clock
@@ -292,7 +232,7 @@ class _Restoring:
                 return passive.state.value
             if clock.monotonic() - began > seed_wait_seconds or passive.state is CopyState.FAILED:
                 because = f" ({passive.because})" if passive.because else ""
-                self.notes.append(f"the passive is {passive.state}{because}; watch it: backupctl status")
+                self.notes.append(f"the passive {passive.state.says}{because}; watch it: backupctl status")
                 return passive.state.value
-            self.context.tell(f"the passive is {passive.state}", state="seeding")
+            self.context.tell(f"the passive {passive.state.says}", state="seeding")
             clock.sleep(_POLL_SECONDS)

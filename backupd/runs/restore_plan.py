@@ -153,7 +153,7 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
     with needed_objects(route.full.record.id):
         fetches = _fetches(archive, route.full, place)
     total = sum(file.size_bytes for file in route.full.record.files)
-    needed = total + _largest_log(route) + _SPARE_BYTES - _staged_bytes(place, route)
+    needed = total + _log_room(route, facts) + _SPARE_BYTES - _staged_bytes(place, route)
     return RestorePlan(
         database=context.database,
         target=target,
@@ -224,7 +224,7 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
     """The same plan with the target as it is now: what is there, what would be lost, what blocks."""
     place = context.writer.restore_target(plan.target)
     facts = place.facts()
-    needed = plan.total_bytes + _largest_log(plan.route) + _SPARE_BYTES - _staged_bytes(place, plan.route)
+    needed = plan.total_bytes + _log_room(plan.route, facts) + _SPARE_BYTES - _staged_bytes(place, plan.route)
     return replace(
         plan,
         facts=facts,
@@ -234,8 +234,10 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
     )
 
 
-def _largest_log(route: RestorePath) -> int:
-    return max((stored.log.size_bytes for stored in route.logs), default=0)
+def _log_room(route: RestorePath, facts: TargetFacts) -> int:
+    """Where log is lent one file at a time, the largest one needs room; else all of it."""
+    sizes = [stored.log.size_bytes for stored in route.logs]
+    return sum(sizes) if facts.keeps_log else max(sizes, default=0)
 
 
 def _fetches(archive: DatabaseArchive, full: ArchivedBackup, place: RestoreTarget) -> list[FetchPlan]:

@@ -11,6 +11,9 @@ from backupd.model.records import ArchivedBackup
 from backupd.ports import TargetFacts
 from backupd.runs.context import RunContext
 
+# What the offset of a position counts.
+_UNITS = {"sqlite": "entries", "postgres": "bytes"}
+
 
 def present(facts: TargetFacts) -> str:
     """What is at the target now."""
@@ -31,17 +34,16 @@ def lost(
     sentences: list[str] = []
     end, here = route.until or route.end, facts.position
     if here is None:
-        sentences.append("everything that is in the file now and not in the restored state; its position is not known")
+        sentences.append("everything that is there now and not in the restored state; its position is not known")
     elif not here.same_history(end):
         sentences.append(
             f"all that was committed in history {here.history}, which the restored state does not belong to"
         )
     elif here > end and route.at is None:
-        sentences.append(
-            f"{here.offset - end.offset} entries of log: the file stands at {here}, the restored state at {end}"
-        )
+        unit = _UNITS.get(context.engine, "entries")
+        sentences.append(f"{here.offset - end.offset} {unit} of log: it stands at {here}, the restored state at {end}")
     elif route.at is not None:
-        sentences.append(f"every commit after {route.at.isoformat()} (the file stands at {here})")
+        sentences.append(f"every commit after {route.at.isoformat()} (it stands at {here})")
     moment = route.at or _known_until(end, backups)
     if moment is not None and (here is None or here != end):
         sentences.append(
@@ -96,5 +98,5 @@ def steps(context: RunContext, facts: TargetFacts, route: RestorePath) -> tuple[
     if live and context.policy.restore.start_command:
         sentences.append(f"run the policy's start command: {' '.join(context.policy.restore.start_command)}")
     if live:
-        sentences.append("begin a new history and seed the passive from the active; a new full is due")
+        sentences.append("begin a new history, and seed the passive; a new full is due")
     return tuple(sentences)

@@ -78,6 +78,7 @@ def copy_json(copy: CopyStatus) -> dict[str, JsonValue]:
         "held_log_count": copy.held_log_count,
         "last_inspected": str(copy.inspected) if copy.inspected else None,
         "last_replayed": str(copy.replayed) if copy.replayed else None,
+        "facts": dict(copy.facts),
     }
 
 
@@ -115,7 +116,7 @@ def _copy_alarms(context: RunContext, pair: PairStatus) -> list[str]:
     for copy in pair.copies:
         if copy.state is not CopyState.HEALTHY and not pair.alarms:
             because = f": {copy.because}" if copy.because else ""
-            alarms.append(f"the {copy.role} copy {copy.name} is {copy.state}{because}")
+            alarms.append(f"the {copy.role} copy {copy.name} {copy.state.says}{because}")
         warn = context.policy.truncation.held_log_bytes_warn
         if warn and copy.held_log_bytes >= warn:
             alarms.append(

@@ -65,6 +65,7 @@ class ActiveTarget(StagedTarget):
             position=found.position if found is not None else None,
             users=find_strangers(self.path),
             free_bytes=free_bytes(self.path),
+            keeps_log=True,
         )
 
     def begin(self, run_id: str, *, force: bool = False) -> None:

@@ -66,6 +66,7 @@ class DirectoryTarget(StagedTarget):
             position=None,
             users=(),
             free_bytes=free_bytes(self.path),
+            keeps_log=True,
         )
 
     def _taken(self) -> list[str]:

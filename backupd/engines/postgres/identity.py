@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.engines.postgres.facts import ServerFacts
+from backupd.engines.postgres.look import read_copies
 from backupd.engines.postgres.owner import sync_directory
 from backupd.errors import BackupdError, NotHealthy
 from backupd.steps import step
@@ -23,16 +25,16 @@ def pair_identity(writer: PostgresWriter) -> str:
         Refused, ConfigInvalid, NotHealthy: the pair is none, or nobody has ever said it.
     """
     known = _remembered(writer.state_dir)
-    try:
-        pair = writer.judged()
-    except NotHealthy:
-        if known is None:
-            raise
+    seen = read_copies(tuple(writer.copies.values()), slot=writer.options.slot)
+    found = {facts.system_identifier for facts in seen.values() if isinstance(facts, ServerFacts)}
+    if len(found) == 1:
+        identity = found.pop()
+        if identity != known:
+            adopt(writer.state_dir, identity)
+        return identity
+    if not found and known is not None:
         return known
-    identity = next(iter(pair.facts.values())).system_identifier
-    if identity != known:
-        adopt(writer.state_dir, identity)
-    return identity
+    return next(iter(writer.judged().facts.values())).system_identifier  # says what is wrong
 
 
 def system_identifier(writer: PostgresWriter) -> str | None:

@@ -14,6 +14,7 @@ from backupd.engines.postgres.roles import PgPair
 from backupd.engines.postgres.stamps import read_stamps, wait_stamp_seen, write_stamp
 from backupd.engines.postgres.timelines import history_at
 from backupd.engines.postgres.truncation import LogPlace, evidence, truncate
+from backupd.engines.postgres.wal_names import parse_segment_name
 from backupd.engines.postgres.waldump import find_waldump
 from backupd.model.position import Position
 from backupd.model.records import Progress, Stamp, Stamps
@@ -109,6 +110,18 @@ class PairLog:
                 passive_because=status.passive.because,
                 seen_at=now,
             )
+
+    def active_from(self) -> Position | None:
+        """Where the oldest segment begins that the active still has, in the coordinates of today's history."""
+        pair = self._writer.judged()
+        facts = pair.facts.get(pair.active)
+        if facts is None:
+            return None
+        with connect(self._writer.copies[pair.active].conninfo, copy=pair.active) as server:
+            rows = server.rows("SELECT name FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'")
+        found = [parse_segment_name(str(row["name"]), facts.wal_segment_bytes) for row in rows]
+        numbers = [segment[1] for segment in found if segment is not None]
+        return Position(pair.history, min(numbers) * facts.wal_segment_bytes) if numbers else None
 
     def truncate(self, before: Position) -> Truncated:
         """See ``ports.Writer``."""

@@ -148,3 +148,8 @@ def tablespace_locations(data_directory: Path) -> list[Path]:
         ]
     except OSError as error:
         raise unreadable(links, error.strerror or str(error)) from error
+
+
+def cluster_bytes(data_directory: Path) -> int:
+    """How much a backup of the cluster reads, about. Raises NotHealthy."""
+    return sum(entry.size_bytes for entry in find_files(data_directory).entries)

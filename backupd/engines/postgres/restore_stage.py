@@ -168,7 +168,7 @@ class RestoreStage:
         try:
             for name in _NEEDED:
                 self.owner.make_directory(self.path / name)
-            for name, text in used_histories(self.log.stories(), beside).items():
+            for name, text in used_histories(self.log.stories(), beside, self.log.newest_used).items():
                 self.owner.write_file(self.path / WAL / name, text.encode())
             step("pg.restore.label")
             self.owner.write_file(self.path / LABEL, facts.backup_label.encode())

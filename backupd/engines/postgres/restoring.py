@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from backupd.engines.postgres.active_target import recover_active
 from backupd.engines.postgres.cluster import PgCopy
+from backupd.engines.postgres.facts import ServerFacts
 from backupd.engines.postgres.identity import system_identifier
+from backupd.engines.postgres.look import read_copies
 from backupd.engines.postgres.pauses import recover_pauses
+from backupd.engines.postgres.roles import judge_pair
 from backupd.engines.postgres.staged_target import RestoreChoices
 from backupd.engines.postgres.targets import choose_target
 from backupd.errors import NotHealthy
@@ -56,7 +59,6 @@ def restore_choices(writer: PostgresWriter) -> RestoreChoices:
         started_by_policy=writer.started_by_policy,
         system_identifier=system_identifier(writer),
         roles=tuple(dict.fromkeys(_roles_to_ask(writer.copies.values()))),
-        report=writer.report,
     )
 
 
@@ -68,6 +70,38 @@ def _roles_to_ask(copies: Iterable[PgCopy]) -> Iterator[str]:
         if role:
             yield role
     yield "postgres"
+
+
+def seed_target(writer: PostgresWriter) -> RestoreTarget | None:
+    """The passive for a seed from the archive; None where the policy wants it from the active."""
+    if writer.options.seed != "archive":
+        return None
+    from backupd.engines.postgres.seed_target import SeedTarget
+
+    active, passive = _both(writer)
+    return SeedTarget(active, passive, restore_choices(writer))
+
+
+def seed_by_copy(writer: PostgresWriter) -> None:
+    """Make the passive anew from the active. Raises Refused, NotHealthy."""
+    from backupd.engines.postgres.seed import seed_by_basebackup
+
+    active, passive = _both(writer)
+    seed_by_basebackup(active, passive, restore_choices(writer))
+
+
+def _both(writer: PostgresWriter) -> tuple[PgCopy, PgCopy]:
+    """Active and passive; the passive's server may be down, the active's must answer.
+
+    The pair may have parted, as after a restore: then the one that is in recovery is the passive.
+    """
+    seen = read_copies(tuple(writer.copies.values()), slot=writer.options.slot)
+    actives = [name for name, facts in seen.items() if isinstance(facts, ServerFacts) and not facts.in_recovery]
+    if len(actives) != 1:
+        pair = judge_pair(writer.database, seen, must_seed=True)  # says what is wrong: two primaries, or none
+        actives = [pair.active]
+    passive = next(copy for name, copy in writer.copies.items() if name != actives[0])
+    return writer.copies[actives[0]], passive
 
 
 def recover_pair(writer: PostgresWriter, *, keep_stage: bool) -> Sequence[str]:

@@ -49,8 +49,11 @@ class PgPair:
         return self.facts[self.active], self.facts[self.passive]
 
 
-def judge_pair(database: str, copies: Seen) -> PgPair:
+def judge_pair(database: str, copies: Seen, *, must_seed: bool = False) -> PgPair:
     """Who is who, from what both copies say now; one of them may be away.
+
+    With ``must_seed`` the passive is known to be left behind (a restore has overtaken
+    it), so that it may have gone another way than the active.
 
     A copy that answers in recovery is the passive, and the other one is taken
     for the active, and the other way round.
@@ -71,7 +74,8 @@ def judge_pair(database: str, copies: Seen) -> PgPair:
     ancestry = ancestry_of(known)
     if len(facts) == 2:
         _check_same_cluster(database, facts)
-        _check_histories(active, facts[active], passive, facts[passive], ancestry)
+        if not must_seed:
+            _check_histories(active, facts[active], passive, facts[passive], ancestry)
     return PgPair(database, active, passive, facts, errors, known.history, ancestry, because)
 
 

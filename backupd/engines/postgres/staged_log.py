@@ -43,6 +43,7 @@ class StagedLog:
         self._logs: dict[Path, LogFile] = {}
         self._stories: dict[str, str] = {}
         self._last: LogFile | None = None
+        self.newest_used = 1
 
     def forget(self) -> None:
         """Remove log of an earlier try: what is needed is fetched again, and nothing else may be replayed."""
@@ -149,13 +150,14 @@ class StagedLog:
             )
 
 
-def used_histories(known: Mapping[str, str], beside: Iterable[Path]) -> dict[str, str]:
+def used_histories(known: Mapping[str, str], beside: Iterable[Path], newest_used: int = 1) -> dict[str, str]:
     """The history files for the stage: the backup's, and one for every timeline that was begun anywhere near.
 
-    A server looks for the next unused number from file to file, so there is one for each number.
+    A server looks for the next unused number from file to file, so there is one for each number,
+    at least up to ``newest_used``.
     """
     found = dict(known)
-    newest = max([1, *(number for name in found if (number := parse_history_name(name)))])
+    newest = max([newest_used, *(number for name in found if (number := parse_history_name(name)))])
     for directory in beside:
         try:
             names = os.listdir(directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -114,6 +114,10 @@ class StagedTarget:
     def live_file(self, stored: StoredFile) -> Path | PageFile | None:  # noqa: ARG002 - the port's shape
         """See ``ports.RestoreTarget``."""
         return None
+
+    def reserve(self, histories: Collection[str]) -> None:
+        """See ``ports.RestoreTarget``: timelines that the archive has seen are not begun a second time."""
+        self._stage.log.newest_used = max((int(history) for history in histories), default=1)
 
     def log_path(self, log: LogFile) -> Path | None:
         """See ``ports.RestoreTarget``: straight into the staged ``pg_wal``."""

@@ -36,7 +36,7 @@ def pair_status(
         marks: what backupd has noted about them.
     """
     try:
-        pair = judge_pair(database, seen)
+        pair = judge_pair(database, seen, must_seed=marks.passive is not None)
     except BackupdError as error:
         return _no_pair(database, copies, seen, error)
     directories = {copy.name: copy for copy in copies}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,7 @@ _ROOM_BYTES = 256 << 20  # log that comes while a backup runs, and a restore's o
 class PostgresWriter:
     """See ``ports.Writer``.
 
-    Roles are asked of the servers at every call that needs them; nothing is remembered
-    but what no server can say (marks, a pause of ours, the identity).
+    Roles are asked at every call; only what no server can say is remembered (marks, a pause of ours, the identity).
 
     Args:
         database: its name in the policy.
@@ -50,9 +50,8 @@ class PostgresWriter:
         options: the policy's.
         state_dir: ``<state_dir>/<database>``.
         clock: the only source of time.
-        integrity: the policy's check.integrity, which a restore looks with.
+        integrity: what a restored cluster is looked at with.
         started_by_policy: the policy has a command that starts the server after a restore.
-        report: is told how far recovery is, in a restore.
     """
 
     engine = ENGINE
@@ -67,7 +66,6 @@ class PostgresWriter:
         clock: Clock,
         integrity: str = "quick",
         started_by_policy: bool = False,
-        report: ReportProgress | None = None,
     ) -> None:
         self.database = database
         self.copies = dict(copies)
@@ -76,18 +74,16 @@ class PostgresWriter:
         self.clock = clock
         self.integrity = integrity
         self.started_by_policy = started_by_policy
-        self.report = report
         self._reading: Reading | None = None
         self._log: PairLog | None = None
-
-    # --- who is who ---------------------------------------------------------
 
     def judged(self, seconds_max: float = RUN_SECONDS) -> PgPair:
         """Who is who now. Raises as ``judge_pair``, and ConfigInvalid for a data directory of another cluster."""
         from backupd.engines.postgres.data_directory import check_data_directory
 
         seen = read_copies(tuple(self.copies.values()), slot=self.options.slot, seconds_max=seconds_max)
-        pair = judge_pair(self.database, seen)
+        marks = read_marks(self.state_dir, tuple(self.copies))
+        pair = judge_pair(self.database, seen, must_seed=marks.passive is not None)
         for name, facts in pair.facts.items():
             check_data_directory(self.copies[name], facts)
         return pair
@@ -146,15 +142,19 @@ class PostgresWriter:
 
     def seed(self) -> None:
         """See ``ports.Writer``: the passive is made anew now, for no replication of ours would do it later."""
-        from backupd.engines.postgres.seeding import seed_passive
+        from backupd.engines.postgres.restoring import seed_by_copy
 
-        seed_passive(self)
+        seed_by_copy(self)
+
+    def seed_target(self) -> RestoreTarget | None:
+        """See ``ports.Writer``."""
+        from backupd.engines.postgres.restoring import seed_target
+
+        return seed_target(self)
 
     def mark_suspect(self, because: str) -> None:
         """See ``ports.Writer``."""
         mark_suspect(self.state_dir, self.judged().passive, because)
-
-    # --- a backup -----------------------------------------------------------
 
     def prepare(self, *, checkpoint: bool, timeout_seconds: float, report: ReportProgress) -> Prepared:
         """See ``ports.Writer``; the slots that hold the log are made first, where they are missing."""
@@ -164,8 +164,8 @@ class PostgresWriter:
         pair = self.judged()
         pair.need_both()
         with self.servers(pair) as (active, passive):
-            ensure_slots(active, passive, self.options.slot)
-            return prepare(
+            made = ensure_slots(active, passive, self.options.slot)
+            prepared = prepare(
                 active,
                 passive,
                 name=self.restore_point(),
@@ -173,6 +173,7 @@ class PostgresWriter:
                 seconds_max=timeout_seconds,
                 report=report,
             )
+        return replace(prepared, notes=made)
 
     def restore_point(self) -> str:
         """The name of the next restore point, which makes even an idle active close its log."""
@@ -209,12 +210,10 @@ class PostgresWriter:
 
     def room_bytes(self, *, copied: bool) -> int:
         """See ``ports.Writer``."""
-        if not copied:
-            return _ROOM_BYTES
-        from backupd.engines.postgres.data_files import find_files
+        from backupd.engines.postgres.reading import cluster_bytes
 
-        files = find_files(self.copies[self.judged().passive].data_directory)
-        return sum(entry.size_bytes for entry in files.entries) + _ROOM_BYTES
+        place = self.copies[self.judged().passive].data_directory
+        return _ROOM_BYTES + (cluster_bytes(place) if copied else 0)
 
     def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Iterator[PageSource]:
         """See ``ports.Writer``."""
@@ -279,16 +278,18 @@ class PostgresWriter:
         return self.log.evidence()
 
     def truncate(self, before: Position, archived: Mapping[str, int]) -> Truncated:  # noqa: ARG002
-        """See ``ports.Writer``; log of ended histories goes with the slots, and PostgreSQL's own rules."""
+        """See ``ports.Writer``; the log of ended histories goes with the slots."""
         return self.log.truncate(before)
-
-    # --- restore ------------------------------------------------------------
 
     def restore_target(self, target: str) -> RestoreTarget:
         """See ``ports.Writer``."""
         from backupd.engines.postgres.restoring import target_for
 
         return target_for(self, target)
+
+    def active_log_from(self) -> Position | None:
+        """See ``ports.Writer``."""
+        return self.log.active_from()
 
     def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
         """See ``ports.Writer``: replay that a dead run left paused goes on, and a dead restore is ended."""

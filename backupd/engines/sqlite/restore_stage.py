@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -109,6 +109,9 @@ class StagedTarget:
     def live_file(self, stored: StoredFile) -> Path | None:  # noqa: ARG002 - one file a database
         """See ``ports.RestoreTarget``."""
         return self.path if self.path.exists() else None
+
+    def reserve(self, histories: Collection[str]) -> None:
+        """See ``ports.RestoreTarget``; a new history here is random, and meets none that was."""
 
     def log_path(self, log: LogFile) -> Path | None:  # noqa: ARG002 - a log file is read once and goes
         """See ``ports.RestoreTarget``."""

@@ -281,6 +281,14 @@ class SqliteWriter:
 
         return choose_target(self, target)
 
+    def seed_target(self) -> RestoreTarget | None:
+        """See ``ports.Writer``; replication seeds it from the active, page by page."""
+        return None
+
+    def active_log_from(self) -> Position | None:
+        """See ``ports.Writer``; a seed starts from pages, not from log."""
+        return None
+
     def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
         """See ``ports.Writer``."""
         from backupd.engines.sqlite.active_target import recover_active
