@@ -24,7 +24,7 @@ from backupd.runs.recover import recover_under_lease
 from backupd.runs.settle import settle
 from backupd.runs.snapshot import capture
 from backupd.runs.truncate import truncate_after_backup
-from backupd.runs.walk import Walk
+from backupd.runs.walk import Walk, told_as_role_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,15 @@ def _walk_once(context: RunContext, requested: BackupType, reason: str, before: 
                 try:
                     outer.enter_context(context.writer.replication())
                     plan = plan_backup(context, requested)
+                    walk.source_copy = plan.source_copy
                     archived = _carry_out(walk, plan)
                     _settled(walk, archived)
+                except BackupdError as error:
+                    told = told_as_role_change(walk, error)
+                    walk.give_up(told)
+                    if told is error:
+                        raise
+                    raise told from error
                 except BaseException as error:
                     walk.give_up(error)
                     raise

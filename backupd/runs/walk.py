@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
-from backupd.errors import BackupdError, DamageFound, Refused
+from backupd.errors import BackupdError, DamageFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue, Run
 from backupd.model.states import EDGES, FINAL_STATES, RunEvent, RunState
 from backupd.runs.context import RunContext
+
+_MAY_HIDE_A_ROLE_CHANGE = frozenset({Refused.exit_status, NotHealthy.exit_status})
 
 
 class Walk:
@@ -17,6 +19,7 @@ class Walk:
     ``undo`` is unwound by the run when it ends, well or not; what is put on it
     last is undone first, so a freeze ends before its snapshot is discarded.
     ``storing`` is set before the first object goes to the archive: from then on the run leaves more than its intent.
+    ``source_copy`` is the passive that the plan has chosen, empty before.
     """
 
     def __init__(self, context: RunContext, run: Run, undo: ExitStack) -> None:
@@ -29,6 +32,7 @@ class Walk:
         self.committed = False
         self.commit_unknown = False
         self.storing = False
+        self.source_copy = ""
 
     def name(self, label: str) -> None:
         """From now on the run is known by the backup's id."""
@@ -77,6 +81,23 @@ class Walk:
                 self.move(RunEvent.POSTPONE, because=says)
                 return
             self.move(ending_for(self.state, error), because=says)
+
+
+def told_as_role_change(walk: Walk, error: BackupdError) -> BackupdError:
+    """What a run ended with; where its source is the active by now, whatever went wrong went wrong for that reason."""
+    if not walk.source_copy or error.details.get("role_change") or error.exit_status not in _MAY_HIDE_A_ROLE_CHANGE:
+        return error
+    because, next_step = error.because, error.next_step
+    if not error.details.get("two_actives"):
+        try:
+            pair = walk.context.writer.pair()
+        except BackupdError:
+            return error
+        if pair.history is None or pair.active.name != walk.source_copy:
+            return error
+        because = f"{walk.source_copy} was the passive and is the active now, so that {error.problem}: {error.because}"
+        next_step = "nothing: the next run follows the new roles"
+    return NotHealthy("the roles changed during the run", because=because, next_step=next_step, role_change=True)
 
 
 def ending_for(state: RunState, error: BaseException) -> RunEvent:

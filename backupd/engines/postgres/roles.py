@@ -140,6 +140,7 @@ def _two_primaries(database: str, primaries: Sequence[str], facts: Mapping[str, 
         because=f"{first} is a primary on timeline {facts[first].timeline}, "
         f"{second} is a primary on timeline {facts[second].timeline}",
         next_step=remedy,
+        two_actives=True,
     )
 
 
