@@ -15,6 +15,7 @@ from backupd.engines.postgres.timelines import (
     older_than,
     rebase,
     segment_history,
+    story_told_by,
     timeline_story,
 )
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, segment_name
@@ -156,7 +157,9 @@ class PassiveLog:
     def _story(self, history: str) -> TimelineStory:
         timeline = int(history)
         if timeline not in self._stories:
-            self._stories[timeline] = timeline_story(timeline, self._data_directory, self._server)
+            later = (story_told_by(story, timeline) for number, story in self._stories.items() if number > timeline)
+            told = next(filter(None, later), None)
+            self._stories[timeline] = told or timeline_story(timeline, self._data_directory, self._server)
         return self._stories[timeline]
 
     def _expected(self, owner: str, segno: int, story: TimelineStory) -> SegmentExpected:

@@ -78,6 +78,23 @@ def timeline_story(timeline: int, data_directory: Path | None = None, server: Se
     return TimelineStory(timeline, text, ancestry)
 
 
+def story_told_by(child: TimelineStory, timeline: int) -> TimelineStory | None:
+    """The story of an ancestor out of a later timeline's, which repeats it; None when that did not come from it.
+
+    A standby that was made by pg_basebackup has the history file of its own timeline
+    only.  A new one is the parent's file, an empty line and one line more: what is
+    answered here is that very file again.
+    """
+    kept: list[str] = []
+    for line in child.text.splitlines(keepends=True):
+        words = line.split()
+        if words and words[0] == str(timeline):
+            text = "".join(kept[:-1] if kept and not kept[-1].strip() else kept)
+            return TimelineStory(timeline, text, older_than(str(timeline), child.ancestry))
+        kept.append(line)
+    return None
+
+
 def ancestry_of(timeline: int, data_directory: Path | None = None, server: Server | None = None) -> Ancestry:
     """Where each ancestor of ``timeline`` ended, oldest first. Raises as ``timeline_story``."""
     return timeline_story(timeline, data_directory, server).ancestry

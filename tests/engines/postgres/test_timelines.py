@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.engines.postgres.timelines import (
+    TimelineStory,
     ancestry_of,
     history_at,
     older_than,
     parse_history,
     rebase,
     segment_history,
+    story_told_by,
     timeline_story,
 )
 from backupd.errors import DamageFound, NotHealthy
@@ -96,3 +98,14 @@ def test_every_place_of_the_lineage_keeps_its_offset(ends: list[int], offset: in
     assert rebase(Position(owner, offset), now, ancestry) == Position(now, offset)
     # A file that ends at a place is of the timeline that wrote the last byte before it.
     assert int(segment_history(offset // S, S, now, ancestry)) >= int(owner)
+
+
+def test_a_later_timeline_tells_an_older_ones_story_to_the_byte() -> None:
+    second = "1\t0/5000000\tno recovery target specified\n"
+    third = f"{second}\n2\t0/9000000\tno recovery target specified\n"
+    fourth = f"{third}\n3\t0/A0000B8\tbefore 2026-11-22\n"
+    story = TimelineStory(4, fourth, parse_history(fourth))
+    for timeline, text in ((3, third), (2, second), (1, "")):
+        assert story_told_by(story, timeline) == TimelineStory(timeline, text, parse_history(text))
+    assert story_told_by(story, 4) is None
+    assert story_told_by(TimelineStory(5, second, parse_history(second)), 2) is None
