@@ -11,7 +11,13 @@ from backupd.errors import NotHealthy
 
 
 class FileReader:
-    """Opened at the first read; ``read_into``, ``forget`` and ``close`` are those of ``ports.PageSource``."""
+    """Opened at the first read; ``read_into``, ``forget`` and ``close`` are those of ``ports.PageSource``.
+
+    Blocks of 1, 2 and 4 MiB gave the same size and speed within the noise, so the
+    smallest wins: less memory, and less to fetch for a delta restore.
+    """
+
+    block_bytes = 1 << 20
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -91,7 +91,7 @@ class _Reader:
 
     def __init__(self, source: PageSource, level: int, workers: int) -> None:
         self._source = source
-        self.layout = Layout.new(source.page_bytes, source.page_count)
+        self.layout = Layout.new(source.page_bytes, source.page_count, source.block_bytes)
         self._compressor = Compressor(level)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="store")
         self._ahead: deque[Future[_Worked]] = deque()

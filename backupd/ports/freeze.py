@@ -22,10 +22,11 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class FreezeEnd:
-    """How a freeze ended: ``held`` is False when replay resumed by itself before the thaw."""
+    """How a freeze ended: ``held`` is False when replay resumed by itself before the thaw, ``because`` may say why."""
 
     frozen_seconds: float
     held: bool
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ class PageSource(Protocol):
     size_bytes: int
     page_bytes: int
     page_count: int
+    block_bytes: int  # whole pages: so much is read, checked and compressed at once, and fetched at once by a restore
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill ``view`` with the bytes from ``offset`` on. Raises NotHealthy: unreadable, or shorter than it says."""

@@ -96,7 +96,8 @@ class _Thawing:
         if not end.held:
             raise FreezeBroken(
                 f"the snapshot of {self._walk.context.database} is worthless",
-                because=f"replay resumed by itself after {end.frozen_seconds:.1f} s, before the snapshot was whole",
+                because=end.because
+                or f"replay resumed by itself after {end.frozen_seconds:.1f} s, before the snapshot was whole",
                 next_step="raise freeze.seconds_max in the policy, or give the passive a filesystem with snapshots",
             )
         self._end = end

@@ -14,6 +14,7 @@ from backupd import steps
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.local import LocalStore
 from backupd.archive.verify import Level, verify_database
+from backupd.engines.file_reader import FileReader
 from backupd.errors import BackupdError
 from backupd.model.position import Position
 from backupd.model.records import BackupType
@@ -128,8 +129,9 @@ def test_a_deletion_that_fails_at_any_step(directory: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
+from backupd.engines.file_reader import FileReader
 from backupd.pipeline import layout
-layout.SUPER_BLOCK_BYTES, layout.SEGMENT_BYTES = {block}, {segment}
+FileReader.block_bytes, layout.SEGMENT_BYTES = {block}, {segment}
 from tests.archive.test_crashes import back_up, delete_all
 from tests.archive_builders import open_archive
 from backupd.archive.local import LocalStore
@@ -141,7 +143,7 @@ delete_all(archive)
 
 @pytest.mark.slow
 def test_a_backup_and_a_deletion_that_die_at_any_step(directory: Path) -> None:
-    program = PROGRAM.format(block=layout.SUPER_BLOCK_BYTES, segment=layout.SEGMENT_BYTES)
+    program = PROGRAM.format(block=FileReader.block_bytes, segment=layout.SEGMENT_BYTES)
     root = Path(__file__).parents[2]
     for number in range(1, STEPS_MAX):
         done = subprocess.run(

@@ -14,6 +14,7 @@ import pytest
 
 from backupd import steps
 from backupd.archive.database import DatabaseArchive
+from backupd.engines.file_reader import FileReader
 from backupd.errors import ArchiveUnreachable, DamageFound, InjectedFault, NotHealthy
 from backupd.model.records import BackupType, Progress, StoredFile
 from backupd.pipeline import layout
@@ -75,7 +76,7 @@ def test_an_archive_of_other_sizes_is_read_as_it_is(
     archive: DatabaseArchive, stored: StoredFile, path: Path, stage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A later version may choose other super-blocks and segments; what is stored says its own."""
-    monkeypatch.setattr(layout, "SUPER_BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(FileReader, "block_bytes", 1 << 20)
     monkeypatch.setattr(layout, "SEGMENT_BYTES", 1 << 26)
     fetch_file(stored, archive.store, stage)
     assert stage.read_bytes() == path.read_bytes()

@@ -105,6 +105,7 @@ class ServerFacts:
     synchronous_standby_names: str
     remote_apply_somewhere: bool
     archive_mode: str
+    log_directory: str
     primary_conninfo: str = field(repr=False)  # may hold a password
     receiver: Receiver | None
     streams: tuple[Streaming, ...]
@@ -166,6 +167,7 @@ def read_facts(server: Server, slot: str = SLOT_NAME) -> ServerFacts:
         synchronous_commit=settings["synchronous_commit"],
         synchronous_standby_names=settings["synchronous_standby_names"],
         archive_mode=settings["archive_mode"],
+        log_directory=settings["log_directory"],
         primary_conninfo=settings.get("primary_conninfo", ""),
         receiver=next((Receiver(**each) for each in seen["receivers"]), None),
         streams=tuple(Streaming(**_texts(each)) for each in seen["streams"]),

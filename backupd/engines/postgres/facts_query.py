@@ -22,7 +22,7 @@ def _list(query: str) -> str:
 SETTINGS = (
     *("recovery_min_apply_delay", "full_page_writes", "data_checksums", "wal_log_hints", "wal_segment_size"),
     *("block_size", "data_directory", "port", "max_slot_wal_keep_size", "synchronous_commit", "archive_mode"),
-    *("synchronous_standby_names", "primary_conninfo"),
+    *("synchronous_standby_names", "primary_conninfo", "log_directory"),
     *RESTORE_SETTINGS,
 )
 _STREAMS = f"""

@@ -186,7 +186,9 @@ class PgFreeze:
                 try:
                     self._let_replay_go()
                 finally:
-                    self._answer = FreezeEnd(self._resumed_at - self._asked_at, held=self.end is not None)
+                    self._answer = FreezeEnd(
+                        self._resumed_at - self._asked_at, held=self.end is not None, because=self.because
+                    )
                     self._ways_out.close()
             return self._answer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from backupd.engines.postgres.backup_mode import BackupEnd
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.connect import connect
-from backupd.engines.postgres.data_files import ClusterFiles, find_files, unreadable
+from backupd.engines.postgres.data_files import SERVER_LOGS, ClusterFiles, find_files, unreadable
 from backupd.engines.postgres.facts import ServerFacts
 from backupd.engines.postgres.freeze import PgMoving
 from backupd.engines.postgres.frozen import PgFreeze
@@ -17,7 +17,7 @@ from backupd.engines.postgres.settling import Moving
 from backupd.engines.postgres.small_sources import ControlSource, TableSource
 from backupd.engines.postgres.timelines import timeline_story
 from backupd.engines.postgres.volume_source import VolumeSource
-from backupd.engines.postgres.volume_table import ClusterFacts, Tablespace, encode
+from backupd.engines.postgres.volume_table import ClusterFacts, encode
 from backupd.engines.postgres.wal_names import history_name, parse_lsn
 from backupd.errors import FreezeBroken
 from backupd.ports import PageSource, Place, Snapshot
@@ -39,7 +39,8 @@ class Reading:
 
     def places(self) -> Sequence[Place]:
         """Look which files there are; called by the freeze, when they stand still."""
-        self._files = find_files(self._copy.data_directory)
+        own_log = {*SERVER_LOGS, *([] if self._facts.log_directory.startswith("/") else [self._facts.log_directory])}
+        self._files = find_files(self._copy.data_directory, emptied=own_log)
         return self._files.places()
 
     def began(self, freeze: PgFreeze | PgMoving) -> None:
@@ -70,7 +71,7 @@ class Reading:
         self.notes += [f"{checked.relation_pages} pages of relations were checked{unchecked}", *checked.notes]
         yield ControlSource(roots[""], moving=moving is not None)
         end = self._end(freeze)
-        table = volume.table(self._cluster_facts(end, snapshots[0].provider, moving is not None))
+        table = volume.table(self._cluster_facts(files, end, snapshots[0].provider, moving is not None))
         yield TableSource(encode(table))
 
     def _moving(self, freeze: PgFreeze | PgMoving) -> Moving | None:
@@ -107,7 +108,7 @@ class Reading:
             )
         return self._freeze.end
 
-    def _cluster_facts(self, end: BackupEnd, provider: str, moving: bool) -> ClusterFacts:
+    def _cluster_facts(self, files: ClusterFiles, end: BackupEnd, provider: str, moving: bool) -> ClusterFacts:
         facts = self._facts
         return ClusterFacts(
             server_version_num=facts.version_num,
@@ -120,7 +121,7 @@ class Reading:
             page_bytes=facts.block_bytes,
             wal_segment_bytes=facts.wal_segment_bytes,
             data_checksums=facts.data_checksums,
-            tablespaces=tuple(Tablespace(each.oid, each.location) for each in facts.tablespaces if each.location),
+            tablespaces=files.tablespaces,
             settings=dict(facts.restore_settings),
             history_files=_history_files(end.start_timeline, self._copy.data_directory),
             provider=provider,

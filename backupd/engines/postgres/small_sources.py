@@ -35,7 +35,7 @@ class ControlSource:
     """
 
     name = CONTROL
-    size_bytes = page_bytes = PAGE_BYTES
+    size_bytes = page_bytes = block_bytes = PAGE_BYTES
     page_count = 1
 
     def __init__(self, data_directory: Path, *, moving: bool, pause: Callable[[float], None] = time.sleep) -> None:
@@ -77,6 +77,7 @@ class TableSource:
 
     name = TABLE
     page_bytes = PAGE_BYTES
+    block_bytes = 1 << 20
 
     def __init__(self, data: bytes) -> None:
         self._data = data

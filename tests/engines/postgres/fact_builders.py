@@ -45,6 +45,7 @@ _BOTH: dict[str, Any] = {
     "synchronous_standby_names": "",
     "remote_apply_somewhere": False,
     "archive_mode": "off",
+    "log_directory": "log",
     "primary_conninfo": "host=a application_name=b",
     "slots": (SLOT,),
     "tablespaces": (),
