@@ -20,6 +20,10 @@ Ancestry = tuple[Position, ...]  # (history, offset at which it ended), oldest f
 def parse_history(text: str, name: str = "a history file") -> Ancestry:
     """The ancestors that a ``.history`` file names, oldest first; comments and empty lines are passed over.
 
+    A recovery along one timeline to a moment before that began leaves a file that says
+    so: a timeline with an end before its beginning.  Nothing of that lies on the way, and
+    its parent counts up to that end only, as for the server itself.
+
     Raises:
         DamageFound: it is not what PostgreSQL writes, or its timelines do not follow one another.
     """
@@ -32,8 +36,9 @@ def parse_history(text: str, name: str = "a history file") -> Ancestry:
             timeline, ended = int(words[0]), parse_lsn(words[1])
         except (ValueError, IndexError):
             raise _damaged(name, f"line {number} does not name a timeline and the LSN where it ended") from None
-        if timeline <= 0 or (found and (timeline <= int(found[-1].history) or ended < found[-1].offset)):
+        if timeline <= 0 or (found and timeline <= int(found[-1].history)):
             raise _damaged(name, f"line {number} does not follow the one before it")
+        found = [Position(earlier.history, min(earlier.offset, ended)) for earlier in found]
         found.append(Position(str(timeline), ended))
     return tuple(found)
 

@@ -39,13 +39,20 @@ def test_a_history_file_names_the_ancestors_oldest_first() -> None:
         "one\t0/1",
         "1\tnowhere\tx",
         "2\t0/5000000\tx\n1\t0/6000000\tx",
-        "1\t0/5000000\tx\n2\t0/4000000\tx",
         "0\t0/1\tx",
     ],
 )
 def test_what_is_no_history_is_damage(text: str) -> None:
     with pytest.raises(DamageFound, match=r"0000000A\.history"):
         parse_history(text, "0000000A.history")
+
+
+def test_a_timeline_that_ended_before_it_began_is_passed_over() -> None:
+    found = parse_history("1\t0/5000000\tx\n\n2\t0/4000000\tbefore 2026-11-22\n")
+    assert found == (Position("1", 0x4000000), Position("2", 0x4000000))
+    assert history_at(0x3FFFFFF, "3", found) == "1"
+    assert history_at(0x4000000, "3", found) == "3"
+    assert rebase(Position("1", 0x4800000), "3", found) is None
 
 
 def write(directory: Path, name: str, text: str) -> Path:
