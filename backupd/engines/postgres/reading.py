@@ -15,7 +15,7 @@ from backupd.engines.postgres.freeze import PgMoving
 from backupd.engines.postgres.frozen import PgFreeze
 from backupd.engines.postgres.settling import Moving
 from backupd.engines.postgres.small_sources import ControlSource, TableSource
-from backupd.engines.postgres.timelines import timeline_story
+from backupd.engines.postgres.timelines import story_told_by, timeline_story
 from backupd.engines.postgres.volume_source import VolumeSource
 from backupd.engines.postgres.volume_table import ClusterFacts, encode
 from backupd.engines.postgres.wal_names import history_name, parse_lsn
@@ -136,7 +136,9 @@ def _history_files(timeline: int, data_directory: Path) -> dict[str, str]:
     found = {history_name(timeline): story.text}
     for ended in story.ancestry:
         if ended.history != "1":
-            found[history_name(int(ended.history))] = timeline_story(int(ended.history), data_directory).text
+            number = int(ended.history)
+            older = story_told_by(story, number) or timeline_story(number, data_directory)
+            found[history_name(number)] = older.text
     return found
 
 
