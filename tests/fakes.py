@@ -362,6 +362,9 @@ class FakeWriter:
     def active_log_from(self) -> Position | None:
         return None
 
+    def rights(self) -> str:
+        return ""
+
     def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
         if not self.state["restoring"]:
             return []

@@ -137,6 +137,14 @@ class Writer(Protocol):
         """Where the log begins that the active still has, so that a seeded passive can go on; None: not known."""
         ...
 
+    def rights(self) -> str:
+        """What this user and role may do, in a sentence; empty where an engine knows of none.
+
+        Raises:
+            ConfigInvalid: something is missing; the next step grants it.
+        """
+        ...
+
     def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
         """Undo or finish what a dead restore left on the copies; answers with what was done, in sentences.
 

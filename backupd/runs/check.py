@@ -66,6 +66,7 @@ def run_check(context: RunContext) -> CheckResult:
         ("policy", _policy),
         ("state directory", _state_directory),
         ("archive", _archive),
+        ("rights", lambda context: context.writer.rights()),
         ("replication", _replication),
         ("snapshot", _snapshot),
         ("space on the passive", _space_passive),
@@ -76,7 +77,9 @@ def run_check(context: RunContext) -> CheckResult:
     for name, attempt in tries:
         context.tell(f"checking: {name}", state="check")
         try:
-            findings.append(CheckFinding(name, ok=True, because=attempt(context)))
+            because = attempt(context)
+            if because:
+                findings.append(CheckFinding(name, ok=True, because=because))
         except BackupdError as error:
             because = f"{error.problem}: {error.because}"
             findings.append(CheckFinding(name, False, because, error.next_step, error.exit_status))

@@ -4,8 +4,8 @@ What survives a crash at any moment: until the first rename the old cluster is
 whole and is started again; from then on the journal in ``.backupd-restore`` says
 which moves are left, no server starts in between, and ``recover_active`` makes
 them.  Configuration, certificates and logs of the data directory stay as they
-are today (see ``swap``).  Replication slots do not come back: those of backupd and
-of the standby are made again when the standby is seeded.
+are today (see ``swap``).  Replication slots do not come back: backupd's own is made as
+the new timeline begins, the standby's when the standby is seeded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backupd.engines.postgres.cluster import VOLUME, PgCopy
+from backupd.engines.postgres.cluster_check import hold_log
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
 from backupd.engines.postgres.must_seed import note_must_seed
 from backupd.engines.postgres.postmaster import find_strangers
+from backupd.engines.postgres.recovery import Recovered
 from backupd.engines.postgres.restore_rooms import dropped_rooms, linked_tablespaces, locate_tablespaces, wal_room
 from backupd.engines.postgres.slots import ensure_slots
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
@@ -129,6 +131,13 @@ class ActiveTarget(StagedTarget):
 
         return version_of(found / "postgres") == self._stage.major
 
+    def on_promotion(self, found: Recovered) -> None:
+        """The new timeline's log is held from its first record on, or what the look writes could push it out."""
+        try:
+            hold_log(found.socket_directory, self._choices.options.slot, self.roles_to_ask)
+        except BackupdError as error:
+            self._note_no_slot(error)
+
     # --- the change ---------------------------------------------------------
 
     def activate(self, *, came_from: str) -> None:
@@ -166,7 +175,10 @@ class ActiveTarget(StagedTarget):
             with connect(self._active.conninfo, copy=self._active.name) as server:
                 ensure_slots(server, server, self._choices.options.slot)
         except BackupdError as error:
-            self.notes = (*self.notes, f"the slot {self._choices.options.slot} was not made: {error.because}")
+            self._note_no_slot(error)
+
+    def _note_no_slot(self, error: BackupdError) -> None:
+        self.notes = (*self.notes, f"the slot {self._choices.options.slot} was not made: {error.because}")
 
     def finish(self) -> None:
         """See ``ports.RestoreTarget``; the old cluster is removed when the new one accepts connections."""

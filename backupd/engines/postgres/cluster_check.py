@@ -60,6 +60,16 @@ def check_cluster(
     return Looked(tuple(findings), tuple(notes))
 
 
+def hold_log(socket_directory: Path, slot: str, roles: tuple[str, ...]) -> None:
+    """Make a physical slot that holds the log from the last checkpoint on; it stays with the files.
+
+    Raises:
+        NotHealthy, ConfigInvalid: the server does not answer.
+    """
+    with _connect(socket_directory, _superuser(socket_directory, roles)) as server:
+        server.run("SELECT pg_create_physical_replication_slot(%s, true)", slot)
+
+
 def _conninfo(socket_directory: Path, role: str) -> str:
     return f"host='{socket_directory}' port=5432 user='{role}'"
 

@@ -10,12 +10,14 @@ from backupd.engines.postgres.closed_logs import PassiveLog
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.look import RUN_SECONDS
 from backupd.engines.postgres.prepare import ClosedAt, close_log, wait_received
+from backupd.engines.postgres.rights import missing_grants
 from backupd.engines.postgres.roles import PgPair
 from backupd.engines.postgres.stamps import read_stamps, wait_stamp_seen, write_stamp
 from backupd.engines.postgres.timelines import history_at
 from backupd.engines.postgres.truncation import LogPlace, evidence, truncate
 from backupd.engines.postgres.wal_names import parse_segment_name
 from backupd.engines.postgres.waldump import find_waldump
+from backupd.errors import ConfigInvalid
 from backupd.model.position import Position
 from backupd.model.records import Progress, Stamp, Stamps
 from backupd.ports import ClosedLog, ReportProgress, Truncated, TruncationEvidence
@@ -110,6 +112,19 @@ class PairLog:
                 passive_because=status.passive.because,
                 seen_at=now,
             )
+
+    def rights(self) -> str:
+        """See ``ports.Writer``: asked on the active, whose grants the passive replays."""
+        name, stamp_database = self._writer.judged().active, self._writer.options.stamp_database
+        with connect(self._writer.copies[name].conninfo, copy=name) as server:
+            missing = missing_grants(server, stamp_database)
+        if missing:
+            raise ConfigInvalid(
+                f"the role of the conninfo of copy {name} may not do all that a backup needs",
+                because=f"{len(missing)} rights are missing",
+                next_step="as a superuser, on the active: " + "; ".join(missing),
+            )
+        return f"the role may do all that a backup needs, on {name} and what replays it"
 
     def active_from(self) -> Position | None:
         """Where the oldest segment begins that the active still has, in the coordinates of today's history."""

@@ -160,11 +160,20 @@ class StagedTarget:
             settings=facts.settings,
         )
         with Recovery(stage.path, control, stage.main.own, wish, self._choices.report).recovered() as found:
+            self.on_promotion(found)
             looked = self._look(control, found)
         self._recovered = found
-        self.notes = looked.notes
+        self.notes = (*self.notes, *looked.notes)
         self._tidy(found)
         return looked.findings
+
+    def on_promotion(self, found: Recovered) -> None:
+        """The private server has begun its timeline and not written anything there yet."""
+
+    @property
+    def roles_to_ask(self) -> tuple[str, ...]:
+        """Names of roles that the private server may know."""
+        return (*self._choices.roles, "postgres", self._owner.name)
 
     def _look(self, control: PgControl, found: Recovered) -> Looked:
         return check_cluster(
@@ -172,7 +181,7 @@ class StagedTarget:
             found.socket_directory,
             system_identifier=self._stage.header.system_identifier,
             integrity=self._choices.integrity,
-            roles=(*self._choices.roles, "postgres", self._owner.name),
+            roles=self.roles_to_ask,
         )
 
     def _tidy(self, found: Recovered) -> None:

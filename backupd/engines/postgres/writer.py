@@ -122,8 +122,6 @@ class PostgresWriter:
 
         adopt(self.state_dir, identity)
 
-    # --- replication, which is the servers' own ------------------------------
-
     def replication(self) -> AbstractContextManager[None]:
         """See ``ports.Writer``: the servers replicate by themselves."""
         return nullcontext()
@@ -240,8 +238,6 @@ class PostgresWriter:
             next_step='set check.integrity = "none" in the policy; restores to a directory check with the server',
         )
 
-    # --- log, stamp and truncation: see pair_log ------------------------------
-
     @property
     def log(self) -> PairLog:
         """The pair's log, as one run sees it."""
@@ -290,6 +286,10 @@ class PostgresWriter:
     def active_log_from(self) -> Position | None:
         """See ``ports.Writer``."""
         return self.log.active_from()
+
+    def rights(self) -> str:
+        """See ``ports.Writer``."""
+        return self.log.rights()
 
     def recover(self, *, keep_stage: bool = False) -> Sequence[str]:
         """See ``ports.Writer``: replay that a dead run left paused goes on, and a dead restore is ended."""
