@@ -16,9 +16,14 @@ import pytest
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres.active_target import ActiveTarget, recover_active
 from backupd.engines.postgres.cluster import PgOptions
+from backupd.engines.postgres.cluster_check import Looked
+from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.must_seed import read_must_seed
+from backupd.engines.postgres.recovery import Recovered
+from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.staged_target import RestoreChoices
 from backupd.engines.postgres.targets import choose_target
+from backupd.engines.postgres.wal_names import segment_name
 from backupd.errors import BackupdError, InjectedFault, NotHealthy, Refused
 from backupd.steps import arm, disarm
 from tests.engines.postgres.taken import Taken, build, copy_of, fill, fill_log, more_log, restore, take
@@ -436,3 +441,23 @@ def test_log_across_a_restore_is_still_taken(scene: Scene) -> None:
     more_log(scene.pair, scene.taken)
     restore(scene.target(), scene.taken)
     assert scene.rows() == "1,2"
+
+
+def test_all_log_of_the_new_timeline_stays_for_the_standby(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = ActiveTarget._look
+
+    def busy_look(target: ActiveTarget, control: PgControl, found: Recovered) -> Looked:
+        with connect(f"host='{found.socket_directory}' port=5432 user=postgres") as server:
+            for number in range(3):  # as hint bits do, of which a look at many rows writes whole segments
+                server.run("SELECT pg_create_restore_point(%s)", f"busy {number}")
+                server.run("SELECT pg_switch_wal()")
+                server.run("CHECKPOINT")
+        return look(target, control, found)
+
+    monkeypatch.setattr(ActiveTarget, "_look", busy_look)
+    target = scene.target()
+    restore(target, scene.taken)
+    scene.pair.a.psql("CHECKPOINT")
+    reached = target.reached()
+    assert reached is not None
+    assert (scene.data / "pg_wal" / segment_name(2, reached.offset >> 20, 1 << 20)).exists()
