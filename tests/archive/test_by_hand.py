@@ -98,7 +98,7 @@ def test_a_person_restores_by_hand(tmp_path: Path) -> None:
     delta = write_wlog(tmp_path, 3, LogKindCode.DELTA, delta_body, control[0].end.offset, len(after))
     take_logs(archive, take_logs(archive, full, [first]), [control, delta])
 
-    commands, program = re.findall(r"```(?:sh|python)\n(.*?)```", FORMAT.read_text(encoding="utf-8"), re.DOTALL)
+    commands, program, *_ = re.findall(r"```(?:sh|python)\n(.*?)```", FORMAT.read_text(encoding="utf-8"), re.DOTALL)
     assert len(program.splitlines()) <= 25
     hand = tmp_path / "by-hand"
     hand.mkdir()

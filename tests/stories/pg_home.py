@@ -16,6 +16,7 @@ from typing import Any
 
 from backupd.demo.postgres_server import PgServer
 from backupd.demo.postgres_servers import PgPair
+from backupd.errors import NotHealthy
 from tests.pg_pairs import bin_directory
 from tests.stories.home import Answer
 
@@ -131,7 +132,11 @@ class PgHome:
         # What was restored to a directory answers nobody; the tests' programs are let in as they are at the active.
         settings = {"port": server.port, "listen_addresses": "127.0.0.1", "hba_file": like.data / "pg_hba.conf"}
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        server.program("pg_ctl", "-D", directory, "-w", "-l", directory / "start.log", "-o", options, "start")
+        log = directory / "start.log"
+        try:
+            server.program("pg_ctl", "-D", directory, "-w", "-l", log, "-o", options, "start")
+        except NotHealthy:
+            raise AssertionError(log.read_text(encoding="utf-8")[-3000:]) from None
         try:
             yield server
         finally:

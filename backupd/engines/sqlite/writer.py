@@ -100,8 +100,6 @@ class SqliteWriter:
         """See ``ports.Writer``."""
         return pair_status(self.database, self.layout, self.pair_state(), self.copies)
 
-    # --- replication --------------------------------------------------------
-
     def replicator(self, log_to: Path | None = None) -> Supervisor:
         """What the service keeps running for this database."""
         return Supervisor(
@@ -148,8 +146,6 @@ class SqliteWriter:
     def replay(self) -> ControlClient:
         """A connection to the replay process. Raises NotHealthy when it is not there."""
         return ControlClient(self.passive_files().replay_socket, who="the replay process")
-
-    # --- a backup -----------------------------------------------------------
 
     def prepare(self, *, checkpoint: bool, timeout_seconds: float, report: ReportProgress) -> Prepared:
         """See ``ports.Writer``."""
