@@ -107,7 +107,9 @@ def test_a_person_restores_by_hand(tmp_path: Path) -> None:
     copy = copy.replace("<label of the full>", full.record.id)
     fetches = [fetch.replace("<history>", HISTORY).replace("<number>", f"{number:016x}") for number in (1, 2, 3)]
     script = "\n".join(["set -e", copy, *fetches, apply]).replace("<dbid>", archive.dbid)
-    script = script.replace("python3", sys.executable).replace("db/", f"{tmp_path}/archive/db/")
+    script = script.replace("python3", sys.executable).replace(
+        " db/", f" {tmp_path}/archive/db/"
+    )  # a label may end with db
     done = subprocess.run(["sh", "-c", script], cwd=hand, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (hand / "app.db").read_bytes() == live.read_bytes()
