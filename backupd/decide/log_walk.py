@@ -49,7 +49,7 @@ class Walk:
         for stored in lender.logs[index:]:
             log = stored.log
             fits = follows(self.logs[-1], stored) if self.logs else log.kind is not LogKind.SEED
-            if self.done or not fits or log.start != self.place or log.end <= self.place:
+            if self.done or not fits or log.start != self.place or not _beyond(log.end, self.place):
                 break
             if self.goal.begins_late(log):
                 self.done = True
@@ -63,19 +63,25 @@ class Walk:
         return moved
 
 
-def walk_log(start: Position, goal: Goal, backups: Sequence[ArchivedBackup]) -> Walk:
+def walk_log(start: Position, goal: Goal, backups: Sequence[ArchivedBackup], *, parted: bool = False) -> Walk:
     """Follow the log from ``start`` without a gap until the goal is reached or nothing continues.
 
     At every turn the increment that reaches furthest lends its log files, so a
-    differential is preferred to the incrementals that it spans.
+    differential is preferred to the incrementals that it spans.  With ``parted`` one that
+    goes on in another history lends too, what lies before the parting of the ways.
     """
     walk = Walk(start, goal, [], [], done=goal.reached_at(start))
     lenders = [
         backup.record
         for backup in backups
-        if backup.record.logs and backup.record.log_end.history == start.history and backup.record.log_end > start
+        if backup.record.logs
+        and (_beyond(backup.record.log_end, start) or (parted and not backup.record.log_end.same_history(start)))
     ]
     lenders.sort(key=lambda record: (record.log_end.offset, record.id), reverse=True)
     while not walk.done and any(walk.take_from(lender) for lender in lenders):
         pass
     return walk
+
+
+def _beyond(end: Position, place: Position) -> bool:
+    return end.same_history(place) and end > place

@@ -31,7 +31,7 @@ def find_seed_path(
     lineage = lineage_of(history, backups, ancestry)
     bases = bases_of(history, lineage.backups, unfit)
     for base in bases:
-        walk = walk_log(base.record.log_end, Goal(None), lineage.backups)
+        walk = walk_log(base.record.log_end, Goal(None), lineage.backups, parted=True)
         if active_log_from is None or not walk.place.same_history(active_log_from) or walk.place >= active_log_from:
             return build_path(base, walk, bases[0], unfit, lineage)
     return None
