@@ -119,19 +119,33 @@ def _now() -> datetime:
 
 def _serve(house: House, stop: threading.Event) -> None:
     keepers = [Keeper(replicator) for replicator in house.replicators()]
-    if not keepers:
+    others = sorted(set(house.databases()) - {keeper.database for keeper in keepers})
+    if not keepers and not others:
         raise NotFound(
             "there is nothing to do",
             because=f"{house.config.policies_dir} holds no policy",
             next_step="write one with: backupctl init DIR --database NAME --copy a=PATH --copy b=PATH --active a",
         )
-    facts = {"version": __version__, "pid": os.getpid(), "databases": ",".join(keeper.database for keeper in keepers)}
-    LOG.info("backupd starts", extra={"facts": facts})
+    served = ",".join([*(keeper.database for keeper in keepers), *others])
+    LOG.info("backupd starts", extra={"facts": {"version": __version__, "pid": os.getpid(), "databases": served}})
+    for name in others:
+        recover_first(house, name)
     try:
         keep_going(keepers, stop, time.monotonic)
     finally:
         LOG.info("backupd stops", extra={"facts": {"pid": os.getpid()}})
         stop_all(keepers)
+
+
+def recover_first(house: House, database: str) -> None:
+    """End what a dead run has left on servers that replicate by themselves: a pause of replay above all."""
+    from backupd.runs.recover import run_recover
+
+    try:
+        for sentence in run_recover(house.context(database)):
+            LOG.info("recovered: %s", sentence, extra={"facts": {"database": database}})
+    except BackupdError as error:
+        LOG.warning("not recovered: %s (%s)", error.problem, error.because, extra={"facts": {"database": database}})
 
 
 def keep_going(keepers: Sequence[Keeper], stop: threading.Event, clock: Callable[[], float]) -> None:
