@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from backupd.engines.postgres.swap import (
 )
 from backupd.errors import NotHealthy, Refused
 
+_GOING_SECONDS = 5.0
 # Settings of a standby or of a recovery that a restored postgresql.auto.conf may carry.
 _NOT_FOR_PRIMARY = re.compile(
     r"^\s*(primary_|recovery_|restore_command|archive_cleanup_command|promote_trigger_file|standby_mode)", re.IGNORECASE
@@ -124,7 +126,10 @@ class LiveDirectory:
 
     def refuse_strangers(self) -> None:
         """Raises Refused, naming a PostgreSQL process that works here and is not this directory's server."""
-        users = find_strangers(self.main.place)
+        deadline = time.monotonic() + _GOING_SECONDS
+        # A server that is stopped removes its postmaster.pid before its processes are gone.
+        while (users := find_strangers(self.main.place)) and time.monotonic() < deadline:
+            time.sleep(0.05)
         if users:
             raise Refused(
                 f"cannot restore to {self.main.place}",

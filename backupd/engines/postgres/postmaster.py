@@ -58,7 +58,8 @@ def find_strangers(data_directory: Path) -> tuple[ProcessUse, ...]:
                 continue
             if running and running.pid in {pid, _parent(pid)}:
                 continue
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            program, *words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            command = " ".join([os.path.basename(program) if words else program, *words])
             found.append(ProcessUse(pid, command.strip()[:60] or "postgres", here))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from backupd.demo.postgres_servers import PgPair
+from backupd.engines.postgres import live_directory
 from backupd.engines.postgres.active_target import ActiveTarget, recover_active
 from backupd.engines.postgres.cluster import PgOptions
 from backupd.engines.postgres.cluster_check import Looked
@@ -25,6 +26,7 @@ from backupd.engines.postgres.staged_target import RestoreChoices
 from backupd.engines.postgres.targets import choose_target
 from backupd.engines.postgres.wal_names import segment_name
 from backupd.errors import BackupdError, InjectedFault, NotHealthy, Refused
+from backupd.ports import ProcessUse
 from backupd.steps import arm, disarm
 from tests.engines.postgres.taken import Taken, build, copy_of, fill, fill_log, more_log, restore, take
 from tests.pg_pairs import a_pair
@@ -188,11 +190,21 @@ def test_a_server_that_nobody_controls_is_refused(shared: Scene) -> None:
         assert shared.target().facts().users[0].pid == alone.pid
         with pytest.raises(Refused) as caught:
             shared.target().begin("r")
+        assert f"postgres --single -D {shared.data}"[:30] in caught.value.because
         assert str(alone.pid) in caught.value.because
     finally:
         alone.kill()
         alone.wait()
         shared.pair.a.start()
+
+
+def test_a_server_that_is_just_going_is_waited_for(shared: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    going = [(ProcessUse(4711, "postgres -D x", str(shared.data)),)] * 2
+    monkeypatch.setattr(live_directory, "find_strangers", lambda _directory: going.pop() if going else ())
+    target = shared.target()
+    target.begin("r")
+    target.abandon()
+    assert not going
 
 
 def test_a_server_that_somebody_starts_meanwhile_is_not_overrun(scene: Scene) -> None:
