@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from backupd.cli.later import not_yet
 from backupd.errors import UsageProblem
 
 EXAMPLES = ("backupctl demo", "backupctl demo --keep /tmp/backupd-demo", "backupctl demo --engine postgres")
@@ -21,14 +20,10 @@ def demo(
 ) -> int:
     """Stand up a real pair: load, full, incrementals, truncation, damage, restore to a point, reseed, proof."""
     if engine == "postgres":
-        from backupd.demo.postgres_needs import require_postgres
+        from backupd.demo.postgres_story import run_postgres_demo
 
-        require_postgres()
-        raise not_yet(
-            "the story of PostgreSQL",
-            because="all that it needs is here, but it is not written yet",
-            instead="backupctl demo --engine sqlite",
-        )
+        played: int = run_postgres_demo(keep=keep)
+        return played
     if engine != "sqlite":
         raise UsageProblem(
             f"no engine is called {engine!r}",

@@ -30,6 +30,12 @@ def expect(fact: bool, problem: str, because: str) -> None:
         raise DemoFailed(problem, because=because, next_step="run backupctl demo --keep DIR, and look into DIR")
 
 
+def reason_of(told: str) -> str:
+    """Why a command failed, out of what it printed: the last error and its because, or else its last line."""
+    said = dict(line.split(": ", 1) for line in told.splitlines() if line.startswith(("error: ", "because: ")))
+    return "; ".join(said.values()) or told.splitlines()[-1]
+
+
 @contextlib.contextmanager
 def place_for(keep: Path | None, *, mode: int = 0o700) -> Iterator[Path]:
     """A directory for one story: ``keep``, which stays, or a scratch directory, which goes away at the end.
@@ -84,7 +90,7 @@ class Commands:
         expect(
             done.returncode == status,
             f"backupctl {words[0]} ended with {done.returncode} and not {status}",
-            (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1],
+            reason_of(done.stderr.strip() or done.stdout.strip() or "it said nothing"),
         )
         return done.stdout if status == 0 else done.stderr + done.stdout
 

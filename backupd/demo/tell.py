@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
 from backupd.cli.output import Cell, Table, print_line, print_sentences, print_table, width
@@ -11,7 +13,9 @@ _COMMAND_INDENT = 5
 
 
 def title(text: str) -> None:
-    """The first line."""
+    """The first line; what follows is seen as it happens, in a pipe too."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     print_line(Cell(text, "bold"))
 
 
