@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backupd.decide.backup_type import BackupChoice, RefuseBackup, decide_backup_type
 from backupd.decide.lineage import lineage_of, seen_from, stamps_seen_from
 from backupd.decide.source_copy import RefuseSource, UseCopy, choose_source
-from backupd.errors import BackupdError, NotFound, NotHealthy, Refused
+from backupd.errors import BackupdError, ConfigInvalid, NotFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue
 from backupd.model.pair import CopyState, PairStatus
 from backupd.model.position import Position
@@ -134,18 +134,37 @@ def _judge_source(context: RunContext, *, wait: bool) -> tuple[PairStatus, UseCo
     The wait is bounded by the policy: ``source.wait_seconds_max``, and for a copy
     that is being started or seeded at least ``prepare.timeout_seconds``.
     """
-    began = context.clock.monotonic()
+    began, asked_again = context.clock.monotonic(), not wait
     while True:
         pair = context.writer.pair()
         waited = context.clock.monotonic() - began
         answer = choose_source(context.policy.source_rules(), pair, waited_seconds=waited)
         if isinstance(answer, UseCopy):
             return pair, answer
+        if pair.passive.seen_at is None and not asked_again:
+            asked_again = True
+            if _answers(context):
+                continue
         passing = pair.passive.state in _PASSING_STATES and waited < context.policy.prepare.timeout_seconds
         if not wait or (isinstance(answer, RefuseSource) and not passing):
             raise _unfit(context.database, pair, "; ".join(str(reason) for reason in answer.reasons))
         context.tell(f"waiting for the passive copy, which {pair.passive.state.says}", state="waiting")
         context.clock.sleep(_POLL_SECONDS)
+
+
+def _answers(context: RunContext) -> bool:
+    """Whether copies that were silent for a moment, as on a busy host, answer one who waits longer.
+
+    Raises:
+        ConfigInvalid: they do, and the policy or a right is wrong.
+    """
+    try:
+        context.writer.truncation_evidence()
+    except ConfigInvalid:
+        raise
+    except BackupdError:
+        return False
+    return True
 
 
 def _unfit(database: str, pair: PairStatus, because: str) -> BackupdError:

@@ -190,7 +190,7 @@ def _check_version(server: Server) -> None:
     if not MAJOR_MIN <= major <= MAJOR_MAX:
         raise ConfigInvalid(
             f"{server.words} is PostgreSQL {major}",
-            because=f"backupd knows versions {MAJOR_MIN} to {MAJOR_MAX}",
+            because=f"its version is {major}, and backupd knows {MAJOR_MIN} to {MAJOR_MAX}",
             next_step="upgrade the server" if major < MAJOR_MIN else "upgrade backupd",
         )
 
