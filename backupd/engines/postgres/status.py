@@ -38,7 +38,7 @@ def pair_status(
     try:
         pair = judge_pair(database, seen, must_seed=marks.passive is not None)
     except BackupdError as error:
-        return _no_pair(database, copies, seen, error)
+        return _no_pair(database, copies, seen, error, marks)
     directories = {copy.name: copy for copy in copies}
     fitness = judge_passive(pair.active_facts, pair.passive_facts, options, our_pause=marks.our_pause)
     active = _active_status(directories[pair.active], pair, options, marks)
@@ -47,12 +47,14 @@ def pair_status(
     return PairStatus(database, ENGINE, active, passive, pair.history, alarms, pair.ancestry)
 
 
-def _no_pair(database: str, copies: Sequence[PgCopy], seen: Seen, error: BackupdError) -> PairStatus:
+def _no_pair(database: str, copies: Sequence[PgCopy], seen: Seen, error: BackupdError, marks: Marks) -> PairStatus:
     statuses = []
-    for role, copy in zip(CopyRole, copies, strict=True):
-        answer = seen[copy.name]
+    # What is noted of a copy stands while nobody answers; such a copy was the passive.
+    for role, copy in zip(CopyRole, sorted(copies, key=lambda each: each.name in marks.copies), strict=True):
+        answer, mark = seen[copy.name], marks.copies.get(copy.name)
         because = answer.because if isinstance(answer, BackupdError) else error.because
-        statuses.append(CopyStatus(copy.name, role, CopyState.FAILED, str(copy.data_directory), because))
+        state, because = (mark.state, mark.because) if mark is not None else (CopyState.FAILED, because)
+        statuses.append(CopyStatus(copy.name, role, state, str(copy.data_directory), because))
     active, passive = statuses
     return PairStatus(database, ENGINE, active, passive, None, (f"{error.problem}: {error.because}",))
 
