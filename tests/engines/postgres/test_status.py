@@ -131,3 +131,12 @@ def test_what_a_slot_alarms_about(slots: tuple[SlotSeen, ...], budget: int | Non
 def test_pages_that_nobody_can_check_are_told() -> None:
     pair = status({"a": primary(data_checksums=False), "b": standby(data_checksums=False)})
     assert [alarm.split(":")[0] for alarm in pair.alarms] == ["data checksums are off"]
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_what_is_noted_stands_while_neither_answers(name: str) -> None:
+    """Else a prune on that day would take away the chain that is held because of it."""
+    marks = Marks({name: CopyMark(CopyState.SUSPECT, "block 7 is bad")})
+    pair = status({"a": DOWN, "b": DOWN}, marks)
+    assert (pair.passive.name, pair.passive.state, pair.passive.because) == (name, CopyState.SUSPECT, "block 7 is bad")
+    assert pair.active.state is CopyState.FAILED
