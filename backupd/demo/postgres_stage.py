@@ -15,6 +15,7 @@ from backupd.demo.postgres_servers import PgPair
 from backupd.demo.postgres_shop import DATABASE, Shop
 
 BLOCK_BYTES = 8192
+STATE_SECONDS = 30.0
 # What pg_wal shows is then what is held: a segment that is let go is removed, and not kept for later use.
 _SETTINGS = {"wal_recycle": "off", "min_wal_size": "32MB"}
 
@@ -101,9 +102,19 @@ class PostgresStage(Commands):
                 return after
             time.sleep(0.2)
 
-    def states(self) -> dict[str, str]:
-        """What ``backupctl status`` says of each copy."""
-        return {str(copy["name"]): str(copy["state"]) for copy in self.status()["copies"]}
+    def wait_state(self, copy: str, wanted: str) -> None:
+        """Until ``backupctl status`` says so of a copy; a busy host may take its servers for silent for a moment.
+
+        Raises:
+            DemoFailed: it says something else for half a minute.
+        """
+        deadline = time.monotonic() + STATE_SECONDS
+        while True:
+            found = next(each for each in self.status()["copies"] if each["name"] == copy)
+            if found["state"] == wanted:
+                return
+            expect(time.monotonic() < deadline, f"copy {copy} is not {wanted}", f"it is {found['state']}")
+            time.sleep(0.5)
 
     def flip_a_byte(self, table: str) -> FlippedByte:
         """Change one byte in the middle of a table's file on the passive, below its server."""

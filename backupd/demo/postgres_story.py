@@ -86,7 +86,10 @@ def _pair(stage: PostgresStage) -> None:
     found = {str(one["name"]): one for one in stage.ask("check", "shop")["databases"][0]["findings"]}
     expect(all(one["ok"] for one in found.values()), "the pair is not fit for a backup", "see backupctl check")
     tell.say(*(f"{name}: {found[name]['because']}" for name in ("replication", "snapshot")))
-    tell.quote(stage.ctl("status", "shop"), 4)
+    stage.wait_state(stage.pair.passive.name, "healthy")
+    status = stage.ctl("status", "shop")
+    tell.quote(status, 4)
+    tell.say(*(f"the alarm: {line.strip(' !')}" for line in status.splitlines() if line.startswith("    ! ")))
 
 
 def _backup(stage: PostgresStage, facts: Facts, kind: str) -> Backup:
@@ -213,11 +216,10 @@ def _damage(stage: PostgresStage, facts: Facts) -> None:
     named = flipped.name in three and f"block {flipped.block} " in three
     expect(named, "the damaged page was not named", f"no word of block {flipped.block} of {flipped.name}")
     passive = stage.pair.passive.name
-    state = stage.states()[passive]
-    expect(state == "suspect", f"copy {passive} is {state}", "a copy with a bad page is suspect")
+    stage.wait_state(passive, "suspect")
     tell.say(f"copy {passive} is suspect now: no backup is taken from it, no log is let go, until it is made anew")
     seeded = stage.ask("copy", "seed", "shop")
-    expect(stage.states()[passive] == "healthy", f"copy {passive} is not healthy", "; ".join(seeded["done"]))
+    stage.wait_state(passive, "healthy")
     expect(flipped.is_back(), "the byte is not what it was", f"{flipped.name} was made anew")
     tell.say(seeded["done"][0], "the byte is what it was")
     facts.rows.append(

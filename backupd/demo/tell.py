@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from backupd.cli.output import Cell, Table, print_line, print_sentences, print_table, width
@@ -52,7 +53,10 @@ def say(*sentences: str) -> None:
 def quote(text: str, lines_max: int = 12) -> None:
     """What a command printed."""
     for line in text.rstrip().splitlines()[:lines_max]:
-        print_line(Cell("     " + line, "dim"))
+        room = width() - _COMMAND_INDENT
+        pieces = [line] if len(line) <= room else textwrap.wrap(line, room, subsequent_indent="  ")
+        for piece in pieces:
+            print_line(Cell(" " * _COMMAND_INDENT + piece, "dim"))
 
 
 def closing(rows: Sequence[tuple[str, str]]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.pg_pairs import bin_directory
 
 ROOT = Path(__file__).parents[2]
-SECONDS_MAX = 540
+SECONDS_MAX = 800
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(SECONDS_MAX + 30)]
 
 
@@ -87,9 +87,8 @@ def plain(player: Player) -> Player:
     if os.geteuid() != 0:
         return player
     nobody = pwd.getpwnam("nobody")
-    shutil.copytree(
-        ROOT / "backupd", player.directory / "lib" / "backupd", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    library = player.directory / "lib"
+    shutil.copytree(ROOT / "backupd", library / "backupd", ignore=shutil.ignore_patterns("__pycache__"))
     for path in (player.directory, *player.directory.rglob("*")):
         os.chown(path, nobody.pw_uid, nobody.pw_uid)
     player.uid = nobody.pw_uid

@@ -30,6 +30,19 @@ def test_a_command_that_fits_stays_as_it_is(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"   $ {INIT}\n"
 
 
+def test_what_a_command_printed_is_wrapped_below_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tell, "width", lambda: 40)
+    tell.quote("error: short\nnext: " + "a word or more " * 5 + "\n  COPY   ROLE", 3)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert lines[0] == "     error: short"
+    assert lines[-1] == "       COPY   ROLE"
+    assert len(lines) > 4
+    assert all(line.startswith(" " * 7) for line in lines[2:])
+
+
 def test_why_a_command_failed_is_told_by_its_own_words() -> None:
     assert reason_of("noise\nerror: no room\nbecause: the disk is full\nnext: make room") == "no room; the disk is full"
     assert reason_of("Traceback\nValueError: 3") == "ValueError: 3"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from backupd.engines.postgres.rights import rights_for
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_HOUR = re.findall(r"^```sh first-hour\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -55,3 +57,9 @@ def test_every_command_of_the_readme_is_one_of_the_apps() -> None:
 
     named = set(re.findall(r"backupctl ([a-z]+)", README))
     assert named <= set(VERBS)
+
+
+def test_the_rights_of_the_role_are_those_that_a_run_needs() -> None:
+    (told,) = re.findall(r"^```sql\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    needed = [f"{right.grant};" for right in rights_for("backupd", 16, "postgres")]
+    assert told.splitlines() == ['CREATE ROLE "backupd" LOGIN;', *needed]
