@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,30 +53,35 @@ def digest(directory: Path) -> str:
     return hasher.hexdigest()
 
 
+def digests_while_stopped(home: PgHome, run: subprocess.Popen[str]) -> tuple[str, str]:
+    """The snapshot's digest, twice, a while apart: when replay runs again the run is stopped, so that it stays."""
+    data, marker = home.pair.passive.data, home.state / "replay-paused.json"
+    deadline, frozen = time.monotonic() + 600, False
+    while time.monotonic() < deadline and run.poll() is None:
+        frozen = frozen or marker.exists()
+        if frozen and not marker.exists():
+            break
+        time.sleep(0.01)
+    run.send_signal(signal.SIGSTOP)
+    try:
+        (snapshot,) = [path for path in data.glob("*backupd-snapshot/*") if path.is_dir()]
+        first = digest(snapshot)
+        time.sleep(2)
+        return first, digest(snapshot)
+    finally:
+        run.send_signal(signal.SIGCONT)
+
+
 def test_a_full_of_a_busy_standby_freezes_it_for_a_moment(home: PgHome, capsys: pytest.CaptureFixture[str]) -> None:
-    data = home.pair.passive.data
-    seen: list[tuple[str, str]] = []
-
-    def watch() -> None:
-        """Digest the snapshot twice, as long as it is there."""
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline and not seen:
-            found = [*data.glob("*backupd-snapshot/2*"), *data.glob(".backupd-snapshot/2*")]
-            if found and (found[0] / "global" / "pg_control").exists():
-                first = digest(found[0])
-                time.sleep(1)
-                seen.append((first, digest(found[0])))
-                return
-            time.sleep(0.05)
-
     with home.load("-c", 2, "-T", 3600, "-R", 150):
         time.sleep(5)
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        full = home.backup("full", seconds_max=1500)
-        watcher.join()
-    assert seen, "the snapshot was gone before it was looked at twice"
-    assert seen[0][0] == seen[0][1]
+        words = home.command("backup", "orders", "--type", "full", "--json")
+        run = subprocess.Popen(words, env=home.environment(), stdout=subprocess.PIPE, text=True, cwd=home.root)
+        first, second = digests_while_stopped(home, run)
+        told, _ = run.communicate(timeout=1500)
+        assert run.returncode == 0, told
+    full = json.loads(told)
+    assert first == second
     assert full["frozen_seconds"] < 20
     assert full["read_bytes"] > 3 * 10**9
     window = int(full["log_end"].rpartition("/")[2]) - int(full["log_start"].rpartition("/")[2])
