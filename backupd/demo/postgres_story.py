@@ -139,7 +139,8 @@ def _increment(stage: PostgresStage, facts: Facts) -> None:
     expect(shrunk, "pg_wal has not become smaller", f"{before} bytes before, {after} after")
     tell.say(
         f"incremental {increment['id']}: {tell.mib(increment['read_bytes'])} of log, no page of the database",
-        "pg_wal on both copies, before and after: " + wal_words(before, after),
+        f"pg_wal on both copies, before and after: {wal_words(before, after)} "
+        "(wal_recycle is off here, so what is let go is removed and not kept for later use)",
     )
     facts.rows += [
         ("increments take log only", f"{tell.mib(increment['read_bytes'])} of WAL, 0 pages"),
