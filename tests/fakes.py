@@ -102,6 +102,9 @@ class FakeFreeze:
         self._descriptor = os.open(writer.root / "freeze.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
+    def close(self) -> None:
+        self.thaw()
+
     def thaw(self) -> FreezeEnd:
         if self._end is None:
             os.close(self._descriptor)

@@ -60,3 +60,7 @@ class Freeze(Protocol):
     def thaw(self) -> FreezeEnd:
         """Let replay run again; may be called twice (the second answer equals the first)."""
         ...
+
+    def close(self) -> None:
+        """Let go of whatever is still held, for nothing will be read any more; may be called at any time, and twice."""
+        ...

@@ -45,6 +45,10 @@ class SqliteFreeze:
         self.position = self.facts.position
         self.last_commit_at = self.facts.last_commit_at
 
+    def close(self) -> None:
+        """See ``ports.Freeze``."""
+        self.thaw()
+
     def thaw(self) -> FreezeEnd:
         """See ``ports.Freeze``; a connection that is gone means that replay went on by itself."""
         if self._end is None:
