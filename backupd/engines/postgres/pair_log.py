@@ -114,17 +114,18 @@ class PairLog:
             )
 
     def rights(self) -> str:
-        """See ``ports.Writer``: asked on the active, whose grants the passive replays."""
-        name, stamp_database = self._writer.judged().active, self._writer.options.stamp_database
-        with connect(self._writer.copies[name].conninfo, copy=name) as server:
-            missing = missing_grants(server, stamp_database)
-        if missing:
-            raise ConfigInvalid(
-                f"the role of the conninfo of copy {name} may not do all that a backup needs",
-                because=f"{len(missing)} rights are missing",
-                next_step="as a superuser, on the active: " + "; ".join(missing),
-            )
-        return f"the role may do all that a backup needs, on {name} and what replays it"
+        """See ``ports.Writer``: asked without looking at the pair, for which a role needs some of them already."""
+        stamp_database = self._writer.options.stamp_database
+        for name, copy in self._writer.copies.items():
+            with connect(copy.conninfo, copy=name) as server:
+                missing = missing_grants(server, stamp_database)
+            if missing:
+                raise ConfigInvalid(
+                    f"the role of the conninfo of copy {name} may not do all that a backup needs",
+                    because=f"{len(missing)} rights are missing",
+                    next_step="as a superuser, on the active: " + "; ".join(missing),
+                )
+        return "the role may do all that a backup needs, on both copies"
 
     def active_from(self) -> Position | None:
         """Where the oldest segment begins that the active still has, in the coordinates of today's history."""
