@@ -20,6 +20,7 @@ from backupd.engines.postgres.cluster import PgOptions
 from backupd.engines.postgres.cluster_check import Looked
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.must_seed import read_must_seed
+from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.recovery import Recovered
 from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.staged_target import RestoreChoices
@@ -172,14 +173,11 @@ def test_another_cluster_is_refused(shared: Scene) -> None:
 
 def test_a_server_that_nobody_controls_is_refused(shared: Scene) -> None:
     shared.pair.a.stop()
-    person = shared.pair.a.person
     alone = subprocess.Popen(
         [shared.pair.a.bin_directory / "postgres", "--single", "-D", str(shared.data), "postgres"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        user=person.uid,
-        group=person.gid,
-        extra_groups=[],
+        **Owner.of(shared.data).run_as(),
     )
     try:
         for _ in range(200):
