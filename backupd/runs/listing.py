@@ -30,13 +30,13 @@ def backup_json(record: BackupRecord, state: str, truncation: TruncationNote | N
         "finished_at": record.finished_at.isoformat(),
         "log_start": str(record.log_start),
         "log_end": str(record.log_end),
-        "provider": record.provider,
         "frozen_seconds": record.frozen_seconds,
         "read_bytes": record.read_bytes,
         "stored_bytes": record.stored_bytes,
         "checked_pages": record.checked_pages,
         "policy_commit": record.policy_commit,
         "truncation": truncation_json(truncation),
+        "provider": record.provider,
     }
 
 

@@ -88,6 +88,7 @@ def test_a_pair_streams_fails_over_and_leaves_nothing_behind() -> None:
     assert [server.pid for server in pair.servers] == [None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_pair_that_is_struck_leaves_no_shared_memory() -> None:
     with a_pair() as pair:

@@ -62,6 +62,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[BrokenHome]:
         yield home
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copy", ["active", "passive"])
 @pytest.mark.parametrize(("words", "step"), _places(QUICK_CUT))
 def test_a_cut_connection(shared: BrokenHome, words: tuple[str, ...], step: str, copy: str) -> None:

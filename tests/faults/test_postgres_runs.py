@@ -51,6 +51,7 @@ def test_a_killed_run_leaves_nothing(shared: BrokenHome, words: tuple[str, ...],
     shared.judge(f"killed at {step}", restore=step in {"1@pg.stamp.write", "1@pg.freeze.resume"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["1@pg.guard.pause", "1@pg.backup_mode.start", "2@journal.move", "3@journal.move"])
 def test_recover_alone_tidies_up(shared: BrokenHome, step: str) -> None:
     running = shared.begin(*FULL, BACKUPD_FAULT=f"die:{step}", BACKUPD_FAULT_ROLE="run")

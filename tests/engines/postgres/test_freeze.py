@@ -445,6 +445,7 @@ def test_a_promotion_at_any_moment_ends_as_a_role_change(
 # --- faults at every step ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_whatever_step_fails_replay_runs_afterwards(pair: PgPair, tmp_path: Path) -> None:
     for number in range(1, STEPS_MAX):
         steps.arm("fail", number, "pg.")

@@ -219,6 +219,7 @@ def test_a_server_that_started_anew_has_no_pause_of_ours(make_pair: PairFactory,
         assert replay(pair.b) == "paused"
 
 
+@pytest.mark.slow
 def test_it_tries_until_the_server_answers_again(make_pair: PairFactory, tmp_path: Path) -> None:
     pair = make_pair()
     with server_of(pair, "b") as control:

@@ -171,6 +171,7 @@ def test_another_cluster_is_refused(shared: Scene) -> None:
     assert shared.pair.a.pid is not None
 
 
+@pytest.mark.slow
 def test_a_server_that_nobody_controls_is_refused(shared: Scene) -> None:
     shared.pair.a.stop()
     alone = subprocess.Popen(
@@ -228,6 +229,7 @@ def test_a_destroyed_data_directory_is_restored(scene: Scene) -> None:
     assert stat.S_IMODE(scene.data.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_a_second_restore_takes_a_timeline_that_was_never_used(scene: Scene) -> None:
     restore(scene.target(), scene.taken)
     restore(scene.target(), scene.taken)
@@ -253,6 +255,7 @@ def test_log_that_was_archived_is_not_archived_again(scene: Scene) -> None:
     assert not any(name.startswith("00000001") and ".partial" not in name for name in names), names
 
 
+@pytest.mark.slow
 def test_tablespaces_come_back_and_dropped_ones_go(tmp_path: Path) -> None:
     with a_pair(segment_mib=1) as pair:
         # One host: the standby needs its places elsewhere, so they are made while it is down.

@@ -341,6 +341,7 @@ def test_an_error_has_three_lines(story: tuple[PgPair, Taken, dict[str, object]]
     assert len(caught.value.lines()) == 3
 
 
+@pytest.mark.slow
 def test_log_is_followed_across_a_failover() -> None:
     with a_pair(segment_mib=1) as pair:
         pair.active.psql("CREATE TABLE told (n int); INSERT INTO told VALUES (0)")

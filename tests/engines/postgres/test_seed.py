@@ -147,6 +147,7 @@ def test_after_a_restore_the_standby_follows_into_the_new_timeline(pair: PgPair)
     streams(pair)
 
 
+@pytest.mark.slow
 def test_a_backup_from_another_branch_is_refused(pair: PgPair) -> None:
     old = take(pair)
     pair.active.psql("INSERT INTO told VALUES (2)")

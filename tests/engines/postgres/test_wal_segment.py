@@ -108,6 +108,7 @@ def test_after_a_switch_come_zeros() -> None:
     assert 0 < used(SWITCHED) < PAGES
 
 
+@pytest.mark.slow
 @given(st.integers(0, PAGES), st.integers(0, 4))
 def test_after_a_switch_the_log_that_the_file_was_recycled_from_may_stand(cut: int, back: int) -> None:
     older = full_segment(segno=4 - back)
