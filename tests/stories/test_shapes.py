@@ -17,6 +17,7 @@ from tests.stories.home import Home, digest, home, open_to_others, sums_of
 BACKUP_KEYS = [
     *("id", "database", "type", "state", "source_copy", "source_role", "started_at", "finished_at", "log_start"),
     *("log_end", "frozen_seconds", "read_bytes", "stored_bytes", "checked_pages", "policy_commit", "truncation"),
+    "provider",
 ]
 COPY_KEYS = {"name", "role", "state", "copy_queue_logs", "replay_queue_logs", "held_log_bytes"}
 DATABASE_KEYS = {"name", "engine", "copies", "last_full", "last_incremental", "recovery_window", "alarms"}
