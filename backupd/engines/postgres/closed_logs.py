@@ -53,6 +53,7 @@ class PassiveLog:
     Args:
         data_directory: of the passive.
         system_identifier: of the cluster.
+        major: the server's major version.
         segment_bytes: the cluster's segment size.
         waldump: pg_waldump of the server's version (``waldump.find_waldump``), or None.
         server: of the same copy: says how far it has received, and has the history files that are not on the disk.
@@ -63,6 +64,7 @@ class PassiveLog:
         data_directory: Path,
         *,
         system_identifier: int,
+        major: int,
         segment_bytes: int,
         waldump: Path | None = None,
         server: Server | None = None,
@@ -71,6 +73,7 @@ class PassiveLog:
         self._wal = data_directory / "pg_wal"
         self._server = server
         self._system_identifier = system_identifier
+        self._major = major
         self._segment_bytes = segment_bytes
         self._waldump = waldump
         self._seen: dict[Path, _Seen] = {}
@@ -164,7 +167,7 @@ class PassiveLog:
 
     def _expected(self, owner: str, segno: int, story: TimelineStory) -> SegmentExpected:
         ancestry = older_than(owner, story.ancestry)
-        return SegmentExpected(self._system_identifier, int(owner), segno, self._segment_bytes, ancestry)
+        return SegmentExpected(self._system_identifier, self._major, int(owner), segno, self._segment_bytes, ancestry)
 
     def _read(self, path: Path, expected: SegmentExpected) -> _Seen:
         look = _look(path)

@@ -59,6 +59,11 @@ class Server:
         return int(self._connection.info.server_version)
 
     @property
+    def major(self) -> int:
+        """The server's major version."""
+        return self.version_number // 10000
+
+    @property
     def alive(self) -> bool:
         """Whether the connection still stands, as far as is known without asking."""
         return not self._connection.closed and not self._connection.broken

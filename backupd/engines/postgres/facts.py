@@ -186,7 +186,7 @@ _AS_THEY_COME = (
 
 
 def _check_version(server: Server) -> None:
-    major = server.version_number // 10000
+    major = server.major
     if not MAJOR_MIN <= major <= MAJOR_MAX:
         raise ConfigInvalid(
             f"{server.words} is PostgreSQL {major}",

@@ -40,6 +40,7 @@ class PairLog:
             log = PassiveLog(
                 copy.data_directory,
                 system_identifier=int(facts.system_identifier),
+                major=facts.major,
                 segment_bytes=facts.wal_segment_bytes,
                 waldump=find_waldump(facts.major, chosen=chosen, data_directory=copy.data_directory),
             )

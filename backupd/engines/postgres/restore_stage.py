@@ -83,7 +83,7 @@ class RestoreStage:
     @property
     def major(self) -> int:
         """The major version of the backed up server."""
-        return self.header.server_version_num // 10000
+        return self.header.major
 
     # --- pages --------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def missing_grants(server: Server, stamp_database: str) -> Sequence[str]:
         NotHealthy: the server does not answer.
     """
     role = str(server.value("SELECT current_user"))
-    needed = rights_for(role, server.version_number // 10000, stamp_database)
+    needed = rights_for(role, server.major, stamp_database)
     return [right.grant for right in needed if not server.value(right.question, *right.arguments)]
 
 

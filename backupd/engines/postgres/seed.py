@@ -92,7 +92,7 @@ def finish_seed(standby: StandbyDirectory) -> None:
 
 def _ask(standby: StandbyDirectory, server: Server) -> _Facts:
     return _Facts(
-        server.version_number // 10000,
+        server.major,
         standby.tablespaces_of(server),
         standby.standby_settings(),
         int(server.value("SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint FROM pg_database")),

@@ -89,6 +89,7 @@ class StagedLog:
         found = check_segment(
             path,
             system_identifier=int(self._facts().system_identifier),
+            major=self._facts().major,
             timeline=timeline,
             segno=segno,
             segment_bytes=size,

@@ -94,6 +94,11 @@ class ClusterFacts:
     provider: str = ""
     mode: str = "frozen"
 
+    @property
+    def major(self) -> int:
+        """The major version of the server."""
+        return self.server_version_num // 10000
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeTable:

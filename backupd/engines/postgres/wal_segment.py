@@ -65,9 +65,13 @@ class SegmentFacts:
 
 @dataclass(frozen=True, slots=True)
 class SegmentExpected:
-    """What a segment must be: whose, of which timeline, which one, how long; ``ancestry`` is that of its timeline."""
+    """What a segment must be: whose, of which major version, of which timeline, which one, how long.
+
+    ``ancestry`` is that of its timeline.
+    """
 
     system_identifier: int
+    major: int
     timeline: int
     segno: int
     segment_bytes: int
@@ -88,6 +92,7 @@ def check_segment(
     path: Path,
     *,
     system_identifier: int,
+    major: int,
     timeline: int,
     segno: int,
     segment_bytes: int,
@@ -98,6 +103,7 @@ def check_segment(
     Args:
         path: the file; its name is not looked at.
         system_identifier: of the cluster.
+        major: of the server that wrote it; a flipped byte may make the magic that of another version.
         timeline: of the file.
         segno: counted from LSN 0.
         segment_bytes: the cluster's segment size.
@@ -107,7 +113,7 @@ def check_segment(
         DamageFound: something does not match; file and page are named.
         NotHealthy: the file cannot be read.
     """
-    expected = SegmentExpected(system_identifier, timeline, segno, segment_bytes, ancestry)
+    expected = SegmentExpected(system_identifier, major, timeline, segno, segment_bytes, ancestry)
     data = read_segment(path)
     digest = segment_digest(data)
     return check_bytes(path, data, digest, expected)
@@ -171,6 +177,8 @@ class _Look:
         magic, page_bytes = int(head["magic"]), int(head["page_bytes"])
         if magic not in MAGICS:
             raise self.damaged(f"0x{magic:04X} is not the magic of a version from 14 to 18", 0)
+        if MAGICS[magic] != want.major:
+            raise self.damaged(f"its magic is that of version {MAGICS[magic]}, and the server's is {want.major}", 0)
         facts = (
             ("is of cluster", int(head["sysid"]), want.system_identifier),
             ("says it begins at LSN", int(head["pageaddr"]), want.start),

@@ -110,6 +110,7 @@ def more_log(pair: PgPair, taken: Taken, *, from_active: bool = False) -> Positi
         log = PassiveLog(
             pair.active.data if from_active else pair.passive.data,
             system_identifier=int(facts.system_identifier),
+            major=facts.major,
             segment_bytes=size,
             server=None if from_active else passive,
         )

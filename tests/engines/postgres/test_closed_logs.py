@@ -203,7 +203,10 @@ def test_a_cut_segment_is_found(stretch: Stretch, tmp_path: Path) -> None:
 
 def test_another_clusters_segment_is_found(stretch: Stretch, tmp_path: Path) -> None:
     other = PassiveLog(
-        stretch.places.copied(tmp_path), system_identifier=stretch.places.system_identifier + 1, segment_bytes=MIB
+        stretch.places.copied(tmp_path),
+        system_identifier=stretch.places.system_identifier + 1,
+        major=stretch.places.pair.active.major,
+        segment_bytes=MIB,
     )
     with pytest.raises(DamageFound, match="is of cluster"):
         other.check(listed(other, stretch)[0])

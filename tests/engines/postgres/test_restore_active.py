@@ -316,6 +316,7 @@ def closed_on_active(scene: Scene) -> Taken:
     log = PassiveLog(
         scene.pair.a.data,
         system_identifier=int(scene.taken.facts.system_identifier),
+        major=scene.pair.a.major,
         segment_bytes=scene.taken.facts.wal_segment_bytes,
     )
     more = [(closed.log, closed.path.read_bytes()) for closed in log.closed(scene.taken.end, until)]

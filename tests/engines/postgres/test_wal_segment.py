@@ -16,7 +16,7 @@ from backupd.errors import DamageFound, NotHealthy
 from backupd.model.position import Position
 from tests.engines.postgres.wal_synthetic import MAGIC, MIB, PAGE_BYTES, SYSTEM, full_segment, header, record, segment
 
-EXPECTED = {"system_identifier": SYSTEM, "timeline": 1, "segno": 5, "segment_bytes": MIB}
+EXPECTED = {"system_identifier": SYSTEM, "major": 16, "timeline": 1, "segno": 5, "segment_bytes": MIB}
 PAGES = MIB // PAGE_BYTES
 FULL = bytes(full_segment())
 SWITCHED = bytes(segment([record(24 + n % 700) for n in range(900)] + [record(24, switch=True)]))
@@ -31,6 +31,13 @@ def test_a_sound_segment_tells_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(FULL)
     facts = check_segment(tmp_path / "one", **EXPECTED)  # type: ignore[arg-type]
     assert facts == SegmentFacts(blake3(FULL).hexdigest(), MAGIC, 16, PAGES, PAGES)
+
+
+def test_a_flipped_byte_that_makes_another_versions_magic_is_named_where_it_is() -> None:
+    data = bytearray(FULL)
+    data[0] ^= 3  # 16's magic becomes 15's
+    with pytest.raises(DamageFound, match="page 0: its magic is that of version 15"):
+        check(data)
 
 
 def test_a_segment_that_cannot_be_read_is_told_by_name(tmp_path: Path) -> None:

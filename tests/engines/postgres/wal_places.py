@@ -87,6 +87,7 @@ class Places:
         return PassiveLog(
             data_directory or self.pair.passive.data,
             system_identifier=self.system_identifier,
+            major=self.pair.active.major,
             segment_bytes=self.segment_bytes,
             waldump=self.waldump if parse else None,
             server=server,
