@@ -15,19 +15,21 @@ FUNCTION_LINES_MAX = 60
 
 # Who may enter which room (rooms are named by their path; a room that is not here may not exist).
 _VALUES = {"model", "errors"}
-_HANDS = {"ports", "steps"} | _VALUES
-_FRONT = {"bootstrap", "runs", "decide", "journal", "policy", "archive", "steps", "ports"} | _VALUES
+_HANDS = {"durable", "ports", "process", "steps"} | _VALUES
+_FRONT = {"bootstrap", "runs", "decide", "journal", "policy", "archive", "process", "steps", "ports"} | _VALUES
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "errors": set(),
     "steps": {"errors"},
     "digests": set(),
+    "durable": {"errors", "steps"},
+    "process": set(),
     "pages": set(),
     "model": {"errors"},
     "decide": _VALUES,
     "policy": _VALUES,
     "ports": _VALUES,
-    "journal": {"steps"} | _VALUES,
+    "journal": {"process", "steps"} | _VALUES,
     "providers": _HANDS,
     "pipeline": {"digests", "pages"} | _HANDS,
     "archive": {"digests", "pages", "pipeline"} | _HANDS,  # what it keeps went through the pipeline; never back

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from backupd.process import stat_fields
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -69,7 +71,6 @@ def _boot_id() -> str:
 def _started(pid: int) -> int:
     """When the process began, in ticks since the boot (proc(5), field 22); 0 when there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat_fields(pid)[19])
     except OSError:
         return 0
-    return int(stat.rpartition(")")[2].split()[19])

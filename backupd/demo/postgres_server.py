@@ -20,6 +20,7 @@ from pathlib import Path
 
 from backupd.demo.postgres_binaries import Person, empty_directory
 from backupd.errors import NotHealthy
+from backupd.process import started_ticks, stat_fields
 
 READY_SECONDS = 60.0
 _FAST: dict[str, str] = {
@@ -161,7 +162,9 @@ class PgServer:
         for each in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
-        until(lambda: not any(map(_runs, processes)), f"the processes of {self.name} do not die")
+        until(
+            lambda: all(started_ticks(each) is None for each in processes), f"the processes of {self.name} do not die"
+        )
         # A process that nobody reaped yet still has its number, and PostgreSQL would believe its lock files.
         for lock in (self.data / "postmaster.pid", *self.sockets.glob(f".s.PGSQL.{self.port}*")):
             lock.unlink(missing_ok=True)
@@ -173,7 +176,7 @@ class PgServer:
             self.freeze_process(frozen=False)
             with contextlib.suppress(ProcessLookupError, NotHealthy):
                 os.kill(pid, signal.SIGQUIT)
-                until(lambda: not _runs(pid), f"{self.name} does not end", seconds_max)
+                until(lambda: started_ticks(pid) is None, f"{self.name} does not end", seconds_max)
         self.kill()
 
     def freeze_process(self, *, frozen: bool) -> None:
@@ -192,7 +195,7 @@ class PgServer:
         """The postmaster's process id; None when it does not run."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int((self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
-            return pid if _runs(pid) else None
+            return pid if started_ticks(pid) is not None else None
         return None
 
     @property
@@ -286,15 +289,11 @@ def _quoted(text: str) -> str:
 
 def _state_and_parent(pid: int) -> tuple[str, int]:
     with contextlib.suppress(OSError, ValueError, IndexError):
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return words[0], int(words[1])
+        state, parent, *_ = stat_fields(pid)
+        return state, int(parent)
     return "", 0
 
 
-def _runs(pid: int) -> bool:
-    return _state_and_parent(pid)[0] not in {"", "Z", "X"}
-
-
 def _children(pid: int) -> list[int]:
-    everybody = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    everybody = map(int, filter(str.isdigit, os.listdir("/proc")))
     return [each for each in everybody if _state_and_parent(each)[1] == pid]

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backupd.journal.book import Book
-from backupd.journal.process import is_alive, this_process
 from backupd.journal.records import Attempt, JsonValue, Run, RunKind, Transition, TruncationNote
 from backupd.journal.rows import (
     RUN_COLUMNS,
@@ -25,6 +24,7 @@ from backupd.journal.rows import (
 )
 from backupd.model.records import Hold
 from backupd.model.states import EDGES, FINAL_STATES, Edge, IllegalMove, RunEvent, RunState, next_state
+from backupd.process import is_alive, this_process
 
 # States in which no process works on a run: the final ones, and pending, which waits for the log to arrive.
 RESTING_STATES = FINAL_STATES | {RunState.PENDING}

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from backupd.errors import Busy, NotHealthy
-from backupd.journal.process import command_of
+from backupd.process import command_of
 from backupd.steps import step
 
 

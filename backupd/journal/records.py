@@ -8,9 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from backupd.journal.process import ProcessIdentity
 from backupd.model.position import Position
 from backupd.model.states import RunState
+from backupd.process import ProcessIdentity
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 Facts: TypeAlias = Mapping[str, JsonValue]

@@ -7,11 +7,11 @@ import sqlite3
 from datetime import UTC, datetime
 
 from backupd.errors import NotFound
-from backupd.journal.process import ProcessIdentity
 from backupd.journal.records import Attempt, JsonValue, Run, RunKind, Transition, TruncationNote
 from backupd.model.position import Position
 from backupd.model.records import Hold
 from backupd.model.states import RunState
+from backupd.process import ProcessIdentity
 
 RUN_COLUMNS = (
     "id, database, kind, type, state, label, host, boot_id, pid, started_ticks, started_at, finished_at, facts"

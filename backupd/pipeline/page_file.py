@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from backupd.durable import sync_directory
 from backupd.ports import PageFile
 
 
@@ -77,11 +78,7 @@ class SingleFile:
         """See ``ports.PageFile``."""
         if self._descriptor is not None:
             os.fsync(self._descriptor)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self._path.parent)
 
     def close(self) -> None:
         """See ``ports.PageFile``."""

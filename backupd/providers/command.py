@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from backupd.durable import replace_file
 from backupd.errors import NotHealthy
 from backupd.ports import ProviderFeature, Snapshot, Suitability
 from backupd.providers.command_call import ask_command
@@ -175,20 +176,10 @@ class ExecProvider:
 
     def _write(self, all_taken: Sequence[_Taken]) -> None:
         rows = [asdict(one) for one in sorted(all_taken, key=lambda one: (one.source, one.label))]
-        temporary = self._file.with_suffix(".tmp")
         step("providers.remember")
         with told(f"cannot write {self._file}", self._file.parent):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(temporary, "w", encoding="utf-8", opener=_private) as file:
-                json.dump(rows, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._file)
-            directory = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            replace_file(self._file, json.dumps(rows, indent=1).encode())
 
 
 def _snapshot(taken: _Taken) -> Snapshot:
@@ -206,7 +197,3 @@ def _apart(place: Path, source: Path) -> bool:
     if place == source or place in source.parents:
         return False
     return source not in place.parents or place.relative_to(source).parts[0] == ".zfs"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

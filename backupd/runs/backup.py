@@ -9,12 +9,12 @@ from datetime import datetime
 import backupd
 from backupd.archive.open_backup import OpenBackup
 from backupd.errors import BackupdError, DamageFound, FreezeBroken, Refused
-from backupd.journal.process import this_process
 from backupd.journal.records import JsonValue, RunKind, TruncationNote
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
 from backupd.model.states import RunEvent, RunState
 from backupd.ports import PagesEnd, Prepared
+from backupd.process import this_process
 from backupd.runs.archive_view import remember_archive
 from backupd.runs.backup_plan import BackupPlan, plan_backup
 from backupd.runs.content import Content, checked_logs, lend_logs, store_logs, store_pages

@@ -21,11 +21,11 @@ from backupd import steps
 from backupd.errors import Busy, DamageFound, InjectedFault, NotFound, NotHealthy
 from backupd.journal import book
 from backupd.journal.journal import Journal
-from backupd.journal.process import is_alive, this_process
 from backupd.journal.records import Attempt, RunKind, TruncationNote
 from backupd.model.position import Position
 from backupd.model.records import Hold
 from backupd.model.states import FINAL_STATES, IllegalMove, RunEvent, RunState
+from backupd.process import is_alive, this_process
 
 WHOLE_WALK = [
     RunEvent.PREPARE,

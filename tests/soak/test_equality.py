@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backupd.engines.sqlite.layout import read_json
+from backupd.durable import read_json
 from tests.soak import house, load
 from tests.soak.watch import Watch
 

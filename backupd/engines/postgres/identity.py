@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.durable import cannot_write, replace_file
 from backupd.engines.postgres.facts import ServerFacts
 from backupd.engines.postgres.look import read_copies
-from backupd.engines.postgres.owner import sync_directory
-from backupd.errors import BackupdError, NotHealthy
+from backupd.errors import BackupdError
 from backupd.steps import step
 
 if TYPE_CHECKING:
@@ -48,21 +47,12 @@ def system_identifier(writer: PostgresWriter) -> str | None:
 def adopt(state_dir: Path, identity: str) -> None:
     """Remember it, durably. Raises NotHealthy."""
     step("pg.identity.adopt")
-    path, tmp = state_dir / _FILE, state_dir / f"{_FILE}.tmp"
+    path = state_dir / _FILE
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(identity + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-        sync_directory(state_dir)
+        replace_file(path, f"{identity}\n".encode())
     except OSError as error:
-        raise NotHealthy(
-            f"cannot write {path}",
-            because=error.strerror or str(error),
-            next_step=f"make room or fix the rights of {state_dir}",
-        ) from error
+        raise cannot_write(path, error) from None
 
 
 def _remembered(state_dir: Path) -> str | None:

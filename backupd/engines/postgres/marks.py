@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backupd.durable import cannot_write, write_json
 from backupd.engines.postgres.must_seed import must_seed_file
 from backupd.engines.postgres.pauses import PauseKind, read_marker
-from backupd.errors import NotHealthy
 from backupd.model.pair import CopyState
 from backupd.steps import step
 
@@ -56,18 +55,7 @@ def read_marks(state_dir: Path, names: tuple[str, ...]) -> Marks:
 def mark_suspect(state_dir: Path, copy: str, because: str) -> None:
     """Note that a copy's files are damaged, durably; it stays so until it was seeded. Raises NotHealthy."""
     path = state_dir / _SUSPECT.format(copy=copy)
-    tmp = path.with_suffix(".tmp")
-    stored = json.dumps({"because": because, "at": datetime.now(UTC).isoformat()})
-    step("pg.marks.suspect")
-    try:
-        with open(tmp, "w", encoding="utf-8") as file:
-            file.write(stored)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-        _sync(state_dir)
-    except OSError as error:
-        raise _disk(path, error) from error
+    write_json(path, {"because": because, "at": datetime.now(UTC).isoformat()}, step_name="pg.marks.suspect")
 
 
 def clear_suspect(state_dir: Path, copy: str) -> None:
@@ -77,7 +65,7 @@ def clear_suspect(state_dir: Path, copy: str) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise _disk(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def _read(path: Path) -> dict[str, object] | None:
@@ -88,19 +76,3 @@ def _read(path: Path) -> dict[str, object] | None:
     except (OSError, ValueError):
         return {}  # something was noted, and what it says is lost: that speaks for caution
     return stored if isinstance(stored, dict) else {}
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _disk(path: Path, error: OSError) -> NotHealthy:
-    return NotHealthy(
-        f"cannot write {path}",
-        because=error.strerror or str(error),
-        next_step=f"make room or fix the rights of {path.parent}",
-    )

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from backupd.engines.postgres.owner import Owner, read_json, sync_directory
-from backupd.errors import NotHealthy
+from backupd.durable import cannot_write, read_json, sync_directory
+from backupd.engines.postgres.owner import Owner
 from backupd.steps import step
 
 _NAME = "must-seed.json"
@@ -25,7 +25,7 @@ def note_must_seed(state_dir: Path, facts: Mapping[str, str]) -> None:
         owner = Owner.of(state_dir)
         owner.write_file(must_seed_file(state_dir), json.dumps(dict(facts), indent=1).encode())
     except OSError as error:
-        raise _disk(state_dir, error) from None
+        raise cannot_write(must_seed_file(state_dir), error) from None
 
 
 def read_must_seed(state_dir: Path) -> dict[str, str] | None:
@@ -41,12 +41,4 @@ def clear_must_seed(state_dir: Path) -> None:
         must_seed_file(state_dir).unlink(missing_ok=True)
         sync_directory(state_dir)
     except OSError as error:
-        raise _disk(state_dir, error) from None
-
-
-def _disk(state_dir: Path, error: OSError) -> NotHealthy:
-    return NotHealthy(
-        f"cannot write {must_seed_file(state_dir)}",
-        because=error.strerror or str(error),
-        next_step=f"make room or fix the rights of {state_dir}",
-    )
+        raise cannot_write(must_seed_file(state_dir), error) from None

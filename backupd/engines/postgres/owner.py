@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import json
 import os
 import pwd
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backupd.durable import replace_file, sync_directory
 from backupd.errors import NotHealthy
 from backupd.steps import step
 
@@ -111,23 +111,12 @@ class Owner:
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Replace a small file at once and durably (written beside it, renamed). Raises OSError."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if os.geteuid() == 0:
-                os.fchown(fd, self.uid, self.gid)
-            os.fchmod(fd, self.file_mode)
-            os.fsync(fd)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-        sync_directory(path.parent)
+        replace_file(path, data, prepare=self._take)
+
+    def _take(self, fd: int) -> None:
+        if os.geteuid() == 0:
+            os.fchown(fd, self.uid, self.gid)
+        os.fchmod(fd, self.file_mode)
 
     def give_tree(self, top: Path) -> None:
         """Make all below ``top`` this owner's, with no bit for the world; links are not followed. Raises OSError."""
@@ -151,15 +140,6 @@ def _walk(top: Path) -> Iterator[os.DirEntry[str]]:
                 yield from _walk(Path(entry.path))
 
 
-def sync_directory(path: Path) -> None:
-    """After this, names made or removed in ``path`` survive a power cut. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def sync_tree(top: Path) -> None:
     """Make every file and name below ``top`` durable; links are not followed. Raises OSError."""
     for entry in _walk(top):
@@ -174,12 +154,3 @@ def sync_tree(top: Path) -> None:
             finally:
                 os.close(fd)
     sync_directory(top)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The file's object; None when it is not there or is not one."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -10,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 
+from backupd.durable import cannot_write, sync_directory, write_json
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.connect import Server, connect
 from backupd.engines.postgres.replay_pause import Replay, ReplayNow, ask_for_pause, look, resume
 from backupd.errors import BackupdError, Busy, NotHealthy, Refused
+from backupd.process import boot_id, started_ticks, this_process
 from backupd.steps import step
 
 _NAME = "replay-paused.json"
@@ -56,14 +56,14 @@ class PauseMarker:
         """Whether the process that paused still runs on this machine; of our own process: whether it holds it still."""
         if self.pid == os.getpid():
             return self.token in HELD
-        return self.boot_id == _boot_id() and _started_ticks(self.pid) == self.started_ticks
+        return self.boot_id == boot_id() and started_ticks(self.pid) == self.started_ticks
 
 
 def new_marker(
     server: Server, copy: str, now: ReplayNow, kind: PauseKind, *, limit_seconds: float = 0.0, comment: str = ""
 ) -> PauseMarker:
     """A marker of a pause that this process is about to ask ``server`` for. Raises NotHealthy."""
-    pid = os.getpid()
+    us = this_process()
     return PauseMarker(
         copy=copy,
         system_identifier=_system_identifier(server),
@@ -72,9 +72,9 @@ def new_marker(
         since=datetime.now(UTC),
         limit_seconds=limit_seconds,
         comment=comment,
-        pid=pid,
-        started_ticks=_started_ticks(pid),
-        boot_id=_boot_id(),
+        pid=us.pid,
+        started_ticks=us.started_ticks,
+        boot_id=us.boot_id,
         token=secrets.token_hex(8),
     )
 
@@ -106,20 +106,11 @@ def write_marker(state_dir: Path, marker: PauseMarker) -> None:
     stored = asdict(marker)
     stored |= {name: stored[name].isoformat() for name in ("since", "server_started_at")}
     path = marker_path(state_dir)
-    tmp = path.with_name(f".{_NAME}.{os.getpid()}.tmp")
-    step("pg.pauses.write_marker")
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, json.dumps(stored, indent=1, sort_keys=True).encode())
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(tmp, path)
-        _sync_directory(state_dir)
     except OSError as error:
-        raise _disk(path, error) from None
+        raise cannot_write(path, error) from None
+    write_json(path, stored, step_name="pg.pauses.write_marker")
 
 
 def remove_marker(state_dir: Path, token: str) -> None:
@@ -131,9 +122,9 @@ def remove_marker(state_dir: Path, token: str) -> None:
     step("pg.pauses.remove_marker")
     try:
         path.unlink(missing_ok=True)
-        _sync_directory(state_dir)
+        sync_directory(state_dir)
     except OSError as error:
-        raise _disk(path, error) from None
+        raise cannot_write(path, error) from None
 
 
 def suspended(state_dir: Path) -> PauseMarker | None:
@@ -257,32 +248,3 @@ def _suspend_again(server: Server, state_dir: Path, marker: PauseMarker) -> list
 
 def _system_identifier(server: Server) -> str:
     return str(server.value("SELECT system_identifier FROM pg_control_system()"))
-
-
-def _disk(path: Path, error: OSError) -> NotHealthy:
-    return NotHealthy(
-        f"cannot write {path}",
-        because=error.strerror or str(error),
-        next_step=f"make room or fix the rights of {path.parent}",
-    )
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@cache
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _started_ticks(pid: int) -> int:
-    # proc_pid_stat(5): fields 3 and 22, counted after the command's last parenthesis; 0 for none, or a zombie.
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return 0 if fields[0] in {"Z", "X"} else int(fields[19])
-    return 0

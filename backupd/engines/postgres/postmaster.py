@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backupd.ports import ProcessUse
+from backupd.process import stat_fields
 
 _LOG_TAIL_BYTES = 65536
 _COMPLAINT = re.compile(r"(?:FATAL|PANIC|ERROR):\s+(.*)")
@@ -83,7 +84,7 @@ def work_done(postmaster_pid: int) -> int:
         with suppress(OSError, ValueError, IndexError):
             if pid != postmaster_pid and _parent(pid) != postmaster_pid:
                 continue
-            fields = _stat_fields(pid)
+            fields = stat_fields(pid)
             total += int(fields[11]) + int(fields[12])
             with suppress(OSError):
                 for line in Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines():
@@ -121,17 +122,12 @@ def _runs_in(pid: int, data_directory: Path) -> bool:
         return False
 
 
-def _stat_fields(pid: int) -> list[str]:
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return text[text.rindex(")") + 2 :].split()
-
-
 def _state(pid: int) -> str:
-    return _stat_fields(pid)[0]
+    return stat_fields(pid)[0]
 
 
 def _parent(pid: int) -> int:
-    return int(_stat_fields(pid)[1])
+    return int(stat_fields(pid)[1])
 
 
 def _executable(pid: int) -> str:

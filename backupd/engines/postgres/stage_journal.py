@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from backupd.engines.postgres.owner import Owner, read_json
+from backupd.durable import read_json
+from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.swap import Room
 from backupd.errors import NotHealthy
 from backupd.steps import step

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backupd.engines.postgres.owner import sync_directory
+from backupd.durable import sync_directory
 from backupd.errors import NotHealthy, Refused
 from backupd.steps import step
 

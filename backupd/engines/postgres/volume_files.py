@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from backupd.durable import sync_directory
 from backupd.engines.postgres.cluster import PAGE_BYTES
 from backupd.engines.postgres.data_files import real_path
 from backupd.engines.postgres.descriptors import Descriptors
-from backupd.engines.postgres.owner import Owner, sync_directory
+from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.sync_filesystem import FilesystemSync
 from backupd.engines.postgres.volume_layout import VolumeLayout
 from backupd.engines.postgres.volume_table import TABLESPACES, Entry, Kind, VolumeTable

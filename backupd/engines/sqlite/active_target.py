@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.durable import read_json, sync_directory
 from backupd.engines.sqlite.holders import processes_using
-from backupd.engines.sqlite.layout import read_json, sync_directory
 from backupd.engines.sqlite.locks import lock_is_free
 from backupd.engines.sqlite.pairfile import change_pair
 from backupd.engines.sqlite.restore_stage import RestoreStage, StagedTarget, stage_of

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.durable import read_json
 from backupd.engines.sqlite import begin
 from backupd.engines.sqlite.control import ControlClient
-from backupd.engines.sqlite.layout import read_json
 from backupd.engines.sqlite.logfile import ClosedFile
 from backupd.engines.sqlite.marks import ReadMarks, Stand
 from backupd.engines.sqlite.pairfile import change_pair, load_pair

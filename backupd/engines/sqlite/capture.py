@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from backupd.durable import write_json
 from backupd.engines.sqlite import wal
 from backupd.engines.sqlite.acks import Acks
 from backupd.engines.sqlite.beginning import begin_capture, seed_again
@@ -17,7 +18,6 @@ from backupd.engines.sqlite.capture_requests import Requests
 from backupd.engines.sqlite.capture_state import facts_of, leave_failure, now_us
 from backupd.engines.sqlite.control import Connection, ControlServer
 from backupd.engines.sqlite.cutter import Cutter, LogGapError
-from backupd.engines.sqlite.layout import write_json
 from backupd.engines.sqlite.logdir import LogDir
 from backupd.engines.sqlite.logfile import ClosedFile
 from backupd.engines.sqlite.marks import ReadMarks

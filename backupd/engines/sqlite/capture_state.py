@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backupd.durable import read_json, write_json
 from backupd.engines.sqlite import wal
-from backupd.engines.sqlite.layout import read_json, write_json
 from backupd.errors import BackupdError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from backupd.engines.sqlite.layout import sync_directory
+from backupd.durable import sync_directory
 from backupd.engines.sqlite.restore_stage import StagedTarget
 from backupd.errors import NotHealthy, Refused
 from backupd.ports import TargetFacts

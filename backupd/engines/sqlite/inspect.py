@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from backupd.durable import sync_directory
 from backupd.engines.sqlite.layout import make_directory
 from backupd.engines.sqlite.logcheck import VerifiedLog, verify_log
 from backupd.engines.sqlite.logdir import LogDir
-from backupd.engines.sqlite.logfile import read_digest, read_header, sync_directory
+from backupd.engines.sqlite.logfile import read_digest, read_header
 from backupd.engines.sqlite.logheader import LogHeader, LogKindCode, file_name, unwritable
 from backupd.errors import DamageFound, NotHealthy
 from backupd.steps import step

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from backupd.errors import NotHealthy
-from backupd.steps import step
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +71,6 @@ class PairLayout:
         return CopyLayout(name, path, self.directory / "copies" / name)
 
 
-def write_json(path: Path, value: dict[str, Any], *, durable: bool = True, step_name: str = "state.write") -> None:
-    """Replace a small JSON file at once: tmp, fsync, rename, fsync of the directory.
-
-    Raises:
-        NotHealthy: the disk refuses (full, read-only).
-    """
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    step(step_name)
-    try:
-        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, json.dumps(value, indent=1, sort_keys=True).encode())
-            if durable:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(tmp, path)
-        if durable:
-            sync_directory(path.parent)
-    except OSError as error:
-        raise NotHealthy(
-            f"cannot write {path}",
-            because=error.strerror or str(error),
-            next_step=f"make room or fix the rights of {path.parent}",
-        ) from None
-
-
 def make_directory(path: Path) -> None:
     """Make a directory and all that is missing above it, each for its owner only; it may be there already.
 
@@ -112,21 +79,3 @@ def make_directory(path: Path) -> None:
     """
     for missing in [place for place in (*reversed(path.parents), path) if not place.exists()]:
         missing.mkdir(mode=0o700, exist_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The file's object; None when it is not there or not JSON."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def sync_directory(path: Path) -> None:
-    """After this, names made or removed in ``path`` survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from backupd.engines.sqlite.logfile import read_digest, read_header, sync_directory
+from backupd.durable import sync_directory
+from backupd.engines.sqlite.logfile import read_digest, read_header
 from backupd.engines.sqlite.logheader import SUFFIX, LogHeader, file_name, to_log_file, unwritable
 from backupd.model.records import LogFile
 from backupd.steps import step

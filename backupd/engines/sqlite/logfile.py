@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from backupd.digests import blake3_hasher
-from backupd.engines.sqlite.layout import make_directory, sync_directory
+from backupd.durable import sync_directory
+from backupd.engines.sqlite.layout import make_directory
 from backupd.engines.sqlite.logheader import (
     HEADER_BYTES,
     MARK_BYTES,

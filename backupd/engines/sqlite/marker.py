@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backupd.engines.sqlite.layout import read_json, write_json
+from backupd.durable import read_json, write_json
 from backupd.model.pair import CopyState
 from backupd.model.position import Position
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backupd.digests import blake3_hasher
-from backupd.engines.sqlite.logfile import entries, read_pieces, sync_directory
+from backupd.durable import sync_directory
+from backupd.engines.sqlite.logfile import entries, read_pieces
 from backupd.engines.sqlite.logheader import LogHeader, unwritable
 from backupd.engines.sqlite.wal import frame_headers, pages_view
 from backupd.errors import DamageFound, NotFound

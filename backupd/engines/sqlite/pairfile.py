@@ -7,7 +7,8 @@ import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backupd.engines.sqlite.layout import make_directory, read_json, write_json
+from backupd.durable import read_json, write_json
+from backupd.engines.sqlite.layout import make_directory
 from backupd.errors import DamageFound
 
 

@@ -12,10 +12,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from backupd.durable import sync_directory
 from backupd.engines.sqlite.adopt import stamps_up_to
 from backupd.engines.sqlite.apply import PartialEnd, apply_partially, write_log
 from backupd.engines.sqlite.logdir import LogDir
-from backupd.engines.sqlite.logfile import read_control, read_digest, read_header, sync_directory
+from backupd.engines.sqlite.logfile import read_control, read_digest, read_header
 from backupd.engines.sqlite.logheader import LogHeader, LogKindCode, unwritable
 from backupd.engines.sqlite.marker import Applying, Identity, Marker, read_marker, write_marker
 from backupd.engines.sqlite.pagemap import PageMap, load_map, roll_forward

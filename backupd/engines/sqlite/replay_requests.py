@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backupd.durable import write_json
 from backupd.engines.sqlite.adopt import receive_seed_log
 from backupd.engines.sqlite.control import Connection, Handler, Message, error_to_message
-from backupd.engines.sqlite.layout import write_json
 from backupd.engines.sqlite.log_source import SameHost
 from backupd.engines.sqlite.logfile import read_header
 from backupd.engines.sqlite.replay_loop import Frozen

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from backupd.durable import read_json
 from backupd.engines.sqlite.control import ControlServer, Message
 from backupd.engines.sqlite.inspect import ChainEnd, Inspector, chain_end
-from backupd.engines.sqlite.layout import read_json
 from backupd.engines.sqlite.locks import take_lock
 from backupd.engines.sqlite.log_source import SameHost
 from backupd.engines.sqlite.receiver import Receiver

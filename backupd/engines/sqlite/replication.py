@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from backupd.engines.sqlite.layout import read_json
+from backupd.durable import read_json
 from backupd.engines.sqlite.locks import lock_is_free
 from backupd.engines.sqlite.source import check_is_wal_database
 from backupd.engines.sqlite.status import ask

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from backupd.durable import read_json
 from backupd.engines.sqlite.control import ControlClient
-from backupd.engines.sqlite.layout import CopyLayout, PairLayout, read_json
+from backupd.engines.sqlite.layout import CopyLayout, PairLayout
 from backupd.engines.sqlite.marker import Marker, read_marker
 from backupd.engines.sqlite.pairfile import PairState
 from backupd.engines.sqlite.passive_file import foreign

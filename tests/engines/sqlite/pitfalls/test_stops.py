@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
+from backupd.durable import read_json
 from backupd.engines.sqlite.control_client import ControlClient
-from backupd.engines.sqlite.layout import read_json
 from tests.engines.sqlite.pitfalls.world import ROOT, OrderFailed, World
 
 

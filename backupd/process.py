@@ -31,17 +31,22 @@ def boot_id() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def started_ticks(pid: int) -> int | None:
-    """When ``pid`` started, in clock ticks after the boot; None when there is no such process, or it is a zombie.
+def stat_fields(pid: int) -> list[str]:
+    """What the kernel says of ``pid`` from its state on, which is field 3. Raises OSError: there is no such process.
 
-    Source: proc_pid_stat(5), fields 3 and 22, counted after the command's last
-    parenthesis because the command may hold blanks and parentheses itself.
+    Source: proc_pid_stat(5); counted after the command's last parenthesis, because the
+    command may hold blanks and parentheses itself.
     """
+    text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()
+
+
+def started_ticks(pid: int) -> int | None:
+    """When ``pid`` started, in clock ticks after the boot; None when there is no such process, or it is a zombie."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        fields = stat_fields(pid)
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()
     # A zombie holds no file, no lock and will never write again: it is as dead as can be.
     if fields[0] in {"Z", "X"}:
         return None
