@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backupd import steps
+from backupd import durable, steps
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres import backup_mode, frozen, guard, pauses, prepare, replay_pause
 from backupd.engines.postgres.cluster import PgCopy, PgOptions
@@ -32,7 +32,7 @@ from tests.engines.postgres.freezing import (
 from tests.pg_pairs import PairFactory, a_pair, all_versions
 
 STEPS_MAX = 60
-OWN_MODULES = (replay_pause, prepare, backup_mode, pauses, guard, frozen)
+OWN_MODULES = (replay_pause, prepare, backup_mode, pauses, guard, frozen, durable)
 
 
 @pytest.fixture(scope="module")

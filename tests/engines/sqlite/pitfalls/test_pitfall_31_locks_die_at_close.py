@@ -69,8 +69,8 @@ OPENS = {
     "begin.py": {"open"},  # the -wal, where no locks live
     "capture_config.py": {"read_text"},  # its configuration
     "control_wire.py": {"os.open"},  # the directory of a socket
+    "durable.py": {"os.open", "read_bytes"},  # the state directory
     "holders.py": {"read_bytes", "read_text"},  # /proc
-    "layout.py": {"os.open", "read_bytes"},  # the state directory
     "locks.py": {"os.open"},  # lock files of our own
     "logfile.py": {"open", "os.open"},  # log files and their directory
     "pagemap.py": {"open", "os.open", "read_bytes"},  # maps and log files (a database only on the passive's side)
