@@ -11,24 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from backupd.model.position import Position
+from backupd.model.position import Position, rebase
 from backupd.model.records import ArchivedBackup, BackupRecord, LogFile, Stamp, Stamps, StoredLog
 
 Ancestry = tuple[Position, ...]
 
 
 def seen_from(position: Position, history: str, ancestry: Sequence[Position]) -> Position:
-    """The same place in the coordinates of ``history``; the position itself when it is not on that lineage.
-
-    Args:
-        position: any place.
-        history: the history to look from.
-        ancestry: where each history that it came from ended, see ``PairStatus.ancestry``.
-    """
-    for ended in ancestry:
-        if position.history == ended.history and position.offset <= ended.offset:
-            return Position(history, position.offset)
-    return position
+    """The same place in the coordinates of ``history``; the position itself when it is not on that lineage."""
+    return rebase(position, history, ancestry) or position
 
 
 def stamps_seen_from(stamps: Stamps, history: str | None, ancestry: Sequence[Position]) -> Stamps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -67,3 +68,22 @@ class Position:
 
     def __ge__(self, other: Position) -> bool:
         return self.offset >= self._offset_of(other)
+
+
+def rebase(position: Position, history: str, ancestry: Sequence[Position]) -> Position | None:
+    """The same place in the coordinates of ``history``; None when it does not lie on its lineage.
+
+    A place of an ancestor counts up to where that ancestor ended: what it had written
+    after that was lost in the failover.
+
+    Args:
+        position: any place.
+        history: the history to look from.
+        ancestry: where each history that it came from ended, see ``PairStatus.ancestry``.
+    """
+    if position.history == history:
+        return position
+    for ended in ancestry:
+        if ended.history == position.history and position.offset <= ended.offset:
+            return Position(history, position.offset)
+    return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backupd.decide.backup_type import BackupChoice, RefuseBackup, decide_backup_type
-from backupd.decide.lineage import lineage_of, seen_from, stamps_seen_from
+from backupd.decide.lineage import lineage_of, stamps_seen_from
 from backupd.decide.source_copy import RefuseSource, UseCopy, choose_source
 from backupd.errors import BackupdError, ConfigInvalid, NotFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue
 from backupd.model.pair import CopyState, PairStatus
-from backupd.model.position import Position
+from backupd.model.position import Position, rebase
 from backupd.model.records import ArchivedBackup, BackupType, Stamps, StoredLog
 from backupd.runs.archive_view import refuse_vanished
 from backupd.runs.context import RunContext
@@ -115,7 +115,7 @@ def _stamp_end(stamps: Stamps, pair: PairStatus) -> Position | None:
     last = stamps.last
     if last is None or pair.history is None:
         return None
-    return last.end if seen_from(last.end, pair.history, pair.ancestry).history == pair.history else None
+    return last.end if rebase(last.end, pair.history, pair.ancestry) is not None else None
 
 
 def _archived(context: RunContext, *, dry_run: bool) -> tuple[tuple[ArchivedBackup, ...], dict[str, str]]:

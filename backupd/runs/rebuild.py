@@ -33,8 +33,7 @@ class Rebuild:
             ArchiveUnreachable: the archive went away.
             NotHealthy: the stage cannot be written.
         """
-        used = {backup.record.log_end.history for backup in self._context.archive().list().backups}
-        self._target.reserve(used)
+        self._target.reserve(self._route.histories)
         self._fetch_pages()
         self._replay()
 

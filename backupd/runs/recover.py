@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from backupd.decide.lineage import seen_from
 from backupd.errors import ArchiveUnreachable, BackupdError, NotFound
 from backupd.journal.records import Run, RunKind
-from backupd.model.position import Position
+from backupd.model.position import rebase
 from backupd.model.records import BackupRecord
 from backupd.model.states import EDGES, RunEvent, RunState
 from backupd.runs.context import RunContext
@@ -147,7 +146,7 @@ def _finish_pending(context: RunContext, say: Say) -> None:
         try:
             record = context.archive().get(run.label).record
             pair = context.writer.pair()
-            if pair.history is not None and not _is_here(record.log_end, pair.history, pair.ancestry):
+            if pair.history is not None and rebase(record.log_end, pair.history, pair.ancestry) is None:
                 context.journal.move(run.id, RunEvent.COMPLETE, because="the database is in another history now")
                 say(f"backup {run.label} no longer waits for its stamp: the database is in another history now")
                 continue
@@ -160,10 +159,6 @@ def _finish_pending(context: RunContext, say: Say) -> None:
             say(f"backup {run.label} still waits for its stamp: {error.problem}")
             continue
         say(sentence or f"backup {run.label} had waited for its stamp; it is {state} now")
-
-
-def _is_here(position: Position, history: str, ancestry: Sequence[Position]) -> bool:
-    return seen_from(position, history, ancestry).history == history
 
 
 # --- restores ---

@@ -50,8 +50,7 @@ def capture(walk: Walk) -> Captured:
     in_place = ProviderFeature.IN_PLACE in choice.provider.features
     limits = context.policy.freeze
     freeze = context.writer.freeze(limits.paused_seconds_max if in_place else limits.seconds_max, moving=moving)
-    walk.on_the_way_out("letting the copy go", freeze.close)
-    walk.on_the_way_out("thawing", freeze.thaw)
+    walk.on_the_way_out("thawing", freeze.close)
     walk.move(RunEvent.FREEZE, directory=str(freeze.places[0].directory), position=str(freeze.position))
     snapshots = tuple(_take(walk, one, choice, at_place=place) for one in freeze.places)
     walk.move(RunEvent.CAPTURE, provider=choice.provider.name)

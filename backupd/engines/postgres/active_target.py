@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backupd.engines.postgres.cluster import VOLUME, PgCopy
+from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.cluster_check import hold_log
 from backupd.engines.postgres.connect import connect
-from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
+from backupd.engines.postgres.live_directory import LiveDirectory
 from backupd.engines.postgres.must_seed import note_must_seed
 from backupd.engines.postgres.postmaster import find_strangers
 from backupd.engines.postgres.recovery import Recovered
@@ -43,16 +43,9 @@ class ActiveTarget(StagedTarget):
     """
 
     def __init__(self, active: PgCopy, passive: PgCopy | None, choices: RestoreChoices) -> None:
-        main = Room(active.data_directory)
-        super().__init__(main, owner_for(main.place), choices)
+        self._live = LiveDirectory.of(active.data_directory, choices.options)
+        super().__init__(self._live.main, self._live.owner, choices)
         self._active, self._passive = active, passive
-        self._live = LiveDirectory(
-            main,
-            self._owner,
-            bin_directory=choices.options.bin_directory,
-            seconds_max=choices.options.server_seconds_max,
-        )
-        self._journal: StageJournal | None = None
 
     # --- before -------------------------------------------------------------
 
@@ -95,12 +88,7 @@ class ActiveTarget(StagedTarget):
 
     def live_file(self, stored: StoredFile) -> Path | PageFile | None:
         """See ``ports.RestoreTarget``."""
-        table = self._stage.known_table(stored) if stored.path == VOLUME else None
-        if table is None or not (self.path / "PG_VERSION").exists():
-            return None
-        from backupd.engines.postgres.volume_files import VolumeFiles
-
-        return VolumeFiles(self.path, table, tablespaces=linked_tablespaces(self.path))
+        return self.live_volume(stored)
 
     def locate(self, tablespaces: Sequence[Tablespace]) -> Mapping[int, Path]:
         """Where the active has each now, else where the backup's copy had it, but never where the passive is."""
@@ -108,11 +96,6 @@ class ActiveTarget(StagedTarget):
         if self._passive is not None:
             foreign = [*linked_tablespaces(self._passive.data_directory).values(), self._passive.data_directory]
         return locate_tablespaces(tablespaces, linked_tablespaces(self.path), foreign)
-
-    def _note_rooms(self) -> None:
-        if self._journal is not None:
-            rooms = tuple((str(room.place), room.prefix) for room in self._stage.rooms)
-            self._journal = self._journal.but(rooms=rooms).write(self.main, self._owner)
 
     def used_wal(self) -> Sequence[Path]:
         """Timelines that either copy knows are used."""
@@ -242,14 +225,9 @@ def recover_active(place: Path, choices: RestoreChoices, *, keep_stage: bool = F
     Raises:
         NotHealthy: it cannot be done now (a disk refuses, the server does not start).
     """
-    if not os.path.lexists(Room(place).own):
+    if not was_left(place):
         return ()
-    live = LiveDirectory(
-        Room(place),
-        owner_for(place),
-        bin_directory=choices.options.bin_directory,
-        seconds_max=choices.options.server_seconds_max,
-    )
+    live = LiveDirectory.of(place, choices.options)
     journal = live.journal()
     if journal is None or journal.phase is Phase.BUILDING:
         return undo(live, keep_stage=keep_stage)
@@ -258,6 +236,11 @@ def recover_active(place: Path, choices: RestoreChoices, *, keep_stage: bool = F
         note_must_seed(choices.state_dir, journal.must_seed)
     finish_swap(live, choices)
     return [f"put the restored files in place in {place}: restore {journal.run_id} had died while it did so"]
+
+
+def was_left(place: Path) -> bool:
+    """Whether a restore or a seed has left anything in a data directory."""
+    return os.path.lexists(Room(place).own)
 
 
 def free_bytes(place: Path) -> int:

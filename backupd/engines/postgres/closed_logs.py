@@ -13,7 +13,6 @@ from backupd.engines.postgres.timelines import (
     TimelineStory,
     history_at,
     older_than,
-    rebase,
     segment_history,
     story_told_by,
     timeline_story,
@@ -23,7 +22,7 @@ from backupd.engines.postgres.wal_segment import SegmentExpected, check_bytes, r
 from backupd.engines.postgres.waldump import parse_records
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.kinds import LogKind
-from backupd.model.position import Position
+from backupd.model.position import Position, rebase
 from backupd.model.records import LogFile
 from backupd.ports import ClosedLog
 

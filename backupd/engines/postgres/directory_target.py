@@ -54,7 +54,6 @@ class DirectoryTarget(StagedTarget):
     def __init__(self, directory: Path, choices: RestoreChoices, *, like: Owner | None = None) -> None:
         main = Room(directory)
         super().__init__(main, _owner(directory, like), choices)
-        self._journal: StageJournal | None = None
 
     def facts(self) -> TargetFacts:
         """See ``ports.RestoreTarget``."""
@@ -96,6 +95,9 @@ class DirectoryTarget(StagedTarget):
         open_room(self.main, self._owner)
         self._journal = StageJournal(run_id).write(self.main, self._owner)
         self._begun = True
+
+    def _note_rooms(self) -> None:
+        """All places are below the directory, and go with it."""
 
     def locate(self, tablespaces: Sequence[Tablespace]) -> Mapping[int, Path]:
         """All below the directory itself."""

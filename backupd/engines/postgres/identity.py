@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from backupd.durable import cannot_write, replace_file
 from backupd.engines.postgres.facts import ServerFacts
-from backupd.engines.postgres.look import read_copies
 from backupd.errors import BackupdError
 from backupd.steps import step
 
@@ -24,7 +23,7 @@ def pair_identity(writer: PostgresWriter) -> str:
         Refused, ConfigInvalid, NotHealthy: the pair is none, or nobody has ever said it.
     """
     known = _remembered(writer.state_dir)
-    seen = read_copies(tuple(writer.copies.values()), slot=writer.options.slot)
+    seen = writer.seen()
     found = {facts.system_identifier for facts in seen.values() if isinstance(facts, ServerFacts)}
     if len(found) == 1:
         identity = found.pop()
@@ -33,7 +32,7 @@ def pair_identity(writer: PostgresWriter) -> str:
         return identity
     if not found and known is not None:
         return known
-    return next(iter(writer.judged().facts.values())).system_identifier  # says what is wrong
+    return next(iter(writer.judge(seen).facts.values())).system_identifier  # says what is wrong
 
 
 def system_identifier(writer: PostgresWriter) -> str | None:

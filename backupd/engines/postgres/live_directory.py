@@ -7,7 +7,9 @@ import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
+from backupd.engines.postgres.cluster import PgOptions
 from backupd.engines.postgres.control_file import CONTROL_PATH, ControlFacts, read_control
 from backupd.engines.postgres.follow import follow
 from backupd.engines.postgres.owner import Owner, sync_tree
@@ -75,6 +77,16 @@ class LiveDirectory:
         self.main, self.owner = main, owner
         self._seconds_max = seconds_max
         self.control = PgControl(main.place, bin_directory=bin_directory, owner=owner)
+
+    @classmethod
+    def of(cls, place: Path, options: PgOptions) -> Self:
+        """A copy's own directory, by the policy's options. Raises NotHealthy: nobody can run a server there."""
+        return cls(
+            Room(place),
+            owner_for(place),
+            bin_directory=options.bin_directory,
+            seconds_max=options.server_seconds_max,
+        )
 
     def facts(self) -> ControlFacts | None:
         """What its control file says; None when there is none that can be read."""

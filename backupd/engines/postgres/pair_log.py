@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from backupd.engines.postgres.backup_mode import BackupEnd
 from backupd.engines.postgres.closed_logs import PassiveLog
 from backupd.engines.postgres.connect import connect
-from backupd.engines.postgres.look import RUN_SECONDS
 from backupd.engines.postgres.prepare import ClosedAt, close_log, wait_received
 from backupd.engines.postgres.rights import missing_grants
 from backupd.engines.postgres.roles import PgPair
@@ -103,7 +102,9 @@ class PairLog:
 
     def evidence(self) -> TruncationEvidence:
         """See ``ports.Writer``."""
-        now, status, pair = self._writer.clock.now(), self._writer.status(RUN_SECONDS), self._both()
+        now, seen = self._writer.clock.now(), self._writer.seen()
+        status, pair = self._writer.status_of(seen), self._writer.judge(seen)
+        pair.need_both()
         with self._writer.servers(pair) as (active, passive):
             return evidence(
                 active,

@@ -22,6 +22,8 @@ from backupd.engines.postgres.wal_names import history_name, parse_lsn
 from backupd.errors import FreezeBroken
 from backupd.ports import PageSource, Place, Snapshot
 
+_LOG_ROOM_BYTES = 256 << 20  # log that comes while a backup runs
+
 
 class Reading:
     """One full or copy on its way through the cluster's files.
@@ -153,6 +155,7 @@ def tablespace_locations(data_directory: Path) -> list[Path]:
         raise unreadable(links, error.strerror or str(error)) from error
 
 
-def cluster_bytes(data_directory: Path) -> int:
-    """How much a backup of the cluster reads, about. Raises NotHealthy."""
-    return sum(entry.size_bytes for entry in find_files(data_directory).entries)
+def room_bytes(data_directory: Path, *, copied: bool) -> int:
+    """About how much room a backup needs beside the cluster, ``copied``: its files once more. Raises NotHealthy."""
+    files = sum(entry.size_bytes for entry in find_files(data_directory).entries) if copied else 0
+    return _LOG_ROOM_BYTES + files

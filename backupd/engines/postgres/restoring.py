@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from backupd.engines.postgres.active_target import recover_active
+from backupd.engines.postgres.active_target import recover_active, was_left
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.facts import ServerFacts
 from backupd.engines.postgres.identity import system_identifier
-from backupd.engines.postgres.look import read_copies
 from backupd.engines.postgres.pauses import recover_pauses
 from backupd.engines.postgres.roles import judge_pair
 from backupd.engines.postgres.staged_target import RestoreChoices
+from backupd.engines.postgres.standby_directory import STANDBY_SIGNAL
 from backupd.engines.postgres.targets import choose_target
 from backupd.errors import NotHealthy
 from backupd.ports import RestoreTarget
 
 if TYPE_CHECKING:
     from backupd.engines.postgres.writer import PostgresWriter
-
-_STANDBY_SIGNAL = "standby.signal"
 
 
 def target_for(writer: PostgresWriter, target: str) -> RestoreTarget:
@@ -44,7 +42,7 @@ def roles(writer: PostgresWriter) -> tuple[PgCopy | None, PgCopy | None]:
 
 
 def _roles_by_files(copies: Sequence[PgCopy]) -> tuple[PgCopy | None, PgCopy | None]:
-    standbys = [copy for copy in copies if (copy.data_directory / _STANDBY_SIGNAL).exists()]
+    standbys = [copy for copy in copies if (copy.data_directory / STANDBY_SIGNAL).exists()]
     if len(standbys) != 1:
         return None, None
     return next(copy for copy in copies if copy is not standbys[0]), standbys[0]
@@ -95,7 +93,7 @@ def _both(writer: PostgresWriter) -> tuple[PgCopy, PgCopy]:
 
     The pair may have parted, as after a restore: then the one that is in recovery is the passive.
     """
-    seen = read_copies(tuple(writer.copies.values()), slot=writer.options.slot)
+    seen = writer.seen()
     actives = [name for name, facts in seen.items() if isinstance(facts, ServerFacts) and not facts.in_recovery]
     if len(actives) != 1:
         pair = judge_pair(writer.database, seen, must_seed=True)  # says what is wrong: two primaries, or none
@@ -111,7 +109,9 @@ def recover_pair(writer: PostgresWriter, *, keep_stage: bool) -> Sequence[str]:
     """
     copies = tuple(writer.copies.values())
     done = list(recover_pauses(writer.state_dir, copies))
-    here = [copy for copy in copies if copy.data_directory.is_dir()]
-    for copy in here:
-        done += recover_active(copy.data_directory, restore_choices(writer), keep_stage=keep_stage)
+    left = [copy for copy in copies if was_left(copy.data_directory)]
+    if left:
+        choices = restore_choices(writer)  # asks both servers
+        for copy in left:
+            done += recover_active(copy.data_directory, choices, keep_stage=keep_stage)
     return done

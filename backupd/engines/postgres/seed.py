@@ -70,8 +70,7 @@ def seed_by_basebackup(active: PgCopy, passive: PgCopy, choices: RestoreChoices,
     try:
         stage.tablespaces = {oid: tablespace_room(place, facts.major) for oid, place in located.items()}
         stage.wal = wal_room(standby.main.place)
-        journal = journal.but(rooms=tuple((str(room.place), room.prefix) for room in stage.rooms))
-        journal.write(standby.main, standby.owner)
+        journal = journal.noting(stage.rooms).write(standby.main, standby.owner)
         _empty(stage)
         _copy(standby, stage, facts)
         journal = _swap(standby, stage, journal, facts)

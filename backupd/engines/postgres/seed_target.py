@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from backupd.engines.postgres.active_target import finish_swap, free_bytes, undo
+from backupd.engines.postgres.active_target import free_bytes, undo
 from backupd.engines.postgres.cluster import VOLUME, PgCopy
 from backupd.engines.postgres.facts import read_facts
 from backupd.engines.postgres.postmaster import find_strangers
@@ -23,15 +23,15 @@ from backupd.engines.postgres.restore_rooms import (
     unwritable,
     wal_room,
 )
-from backupd.engines.postgres.stage_journal import StageJournal
+from backupd.engines.postgres.seed import finish_seed
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.standby_directory import STANDBY_SIGNAL, StandbyDirectory
 from backupd.engines.postgres.swap import Room
-from backupd.engines.postgres.timelines import Ancestry, parse_history, rebase
+from backupd.engines.postgres.timelines import Ancestry, parse_history
 from backupd.engines.postgres.volume_table import Tablespace
 from backupd.engines.postgres.wal_names import history_name, lsn_text
 from backupd.errors import NotHealthy, Refused
-from backupd.model.position import Position
+from backupd.model.position import Position, rebase
 from backupd.model.records import StoredFile
 from backupd.ports import PageFile, TargetFacts
 
@@ -48,7 +48,6 @@ class SeedTarget(StagedTarget):
     def __init__(self, active: PgCopy, passive: PgCopy, choices: RestoreChoices) -> None:
         self._standby = StandbyDirectory(active, passive, choices)
         super().__init__(self._standby.main, self._standby.owner, choices)
-        self._journal: StageJournal | None = None
         self._history = "1"
         self._ancestry: Ancestry = ()
 
@@ -102,21 +101,11 @@ class SeedTarget(StagedTarget):
 
     def live_file(self, stored: StoredFile) -> Path | PageFile | None:
         """See ``ports.RestoreTarget``."""
-        table = self._stage.known_table(stored) if stored.path == VOLUME else None
-        if table is None or not (self.path / "PG_VERSION").exists():
-            return None
-        from backupd.engines.postgres.volume_files import VolumeFiles
-
-        return VolumeFiles(self.path, table, tablespaces=linked_tablespaces(self.path))
+        return self.live_volume(stored)
 
     def locate(self, tablespaces: Sequence[Tablespace]) -> Mapping[int, Path]:
         """Where the passive has each now, else where the backup's copy had it, but never where the active is."""
         return locate_tablespaces(tablespaces, linked_tablespaces(self.path), self._standby.foreign_places())
-
-    def _note_rooms(self) -> None:
-        if self._journal is not None:
-            rooms = tuple((str(room.place), room.prefix) for room in self._stage.rooms)
-            self._journal = self._journal.but(rooms=rooms).write(self.main, self._owner)
 
     # --- log ------------------------------------------------------------------
 
@@ -165,9 +154,7 @@ class SeedTarget(StagedTarget):
         Raises:
             NotHealthy: it does not (the log between the archive's end and the active's oldest may be gone).
         """
-        finish_swap(self._standby.live, self._choices)
-        self._standby.await_streaming(self._choices.report)
-        self._standby.settle()
+        finish_seed(self._standby)
 
     def abandon(self, *, keep_stage: bool = False) -> None:
         """See ``ports.RestoreTarget``."""

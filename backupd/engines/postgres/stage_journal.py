@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -66,6 +67,10 @@ class StageJournal:
                 next_step=f"make room at {room.place} or fix its rights, then run the same restore again",
             ) from None
         return self
+
+    def noting(self, rooms: Iterable[Room]) -> Self:
+        """The same with these as the places that were begun in."""
+        return self.but(rooms=tuple((str(room.place), room.prefix) for room in rooms))
 
     def but(self, **changes: Any) -> Self:
         """The same with some fields changed."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from backupd.engines.postgres.cluster import PgOptions
+from backupd.engines.postgres.cluster import VOLUME, PgOptions
 from backupd.engines.postgres.cluster_check import Looked, check_cluster
 from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.recovery import Recovered, Recovery, RecoveryWish
-from backupd.engines.postgres.restore_rooms import tablespace_room, unwritable
+from backupd.engines.postgres.restore_rooms import linked_tablespaces, tablespace_room, unwritable
 from backupd.engines.postgres.restore_stage import LABEL, RestoreStage
 from backupd.engines.postgres.server_control import PgControl
+from backupd.engines.postgres.stage_journal import StageJournal
 from backupd.engines.postgres.staged_log import seal_log_status
 from backupd.engines.postgres.swap import WAL, Room
 from backupd.engines.postgres.tablespace_log import refuse_new_tablespaces
@@ -55,6 +56,7 @@ class StagedTarget:
         self._owner = owner
         self._stage = RestoreStage(main, owner)
         self._begun = False
+        self._journal: StageJournal | None = None
         self._recovered: Recovered | None = None
         self.notes: tuple[str, ...] = ()
 
@@ -109,7 +111,18 @@ class StagedTarget:
                 )
 
     def _note_rooms(self) -> None:
-        """The places are known now; a target with a journal writes them down before anything is there."""
+        """The places are known now; they are written down before anything is there, so that recovery finds it."""
+        if self._journal is not None:
+            self._journal = self._journal.noting(self._stage.rooms).write(self.main, self._owner)
+
+    def live_volume(self, stored: StoredFile) -> PageFile | None:
+        """The cluster that is there now as the same volume, for a delta; None for other files, and where none is."""
+        table = self._stage.known_table(stored) if stored.path == VOLUME else None
+        if table is None or not (self.path / "PG_VERSION").exists():
+            return None
+        from backupd.engines.postgres.volume_files import VolumeFiles
+
+        return VolumeFiles(self.path, table, tablespaces=linked_tablespaces(self.path))
 
     def live_file(self, stored: StoredFile) -> Path | PageFile | None:  # noqa: ARG002 - the port's shape
         """See ``ports.RestoreTarget``."""

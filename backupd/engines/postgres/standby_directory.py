@@ -10,7 +10,7 @@ from pathlib import Path
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.connect import Server, connect, conninfo_word
 from backupd.engines.postgres.control_file import ClusterState
-from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
+from backupd.engines.postgres.live_directory import LiveDirectory
 from backupd.engines.postgres.marks import clear_suspect
 from backupd.engines.postgres.must_seed import clear_must_seed
 from backupd.engines.postgres.postmaster import work_done
@@ -18,7 +18,6 @@ from backupd.engines.postgres.restore_rooms import linked_tablespaces
 from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.slots import ensure_slots, reset_lost_slot
 from backupd.engines.postgres.staged_target import RestoreChoices
-from backupd.engines.postgres.swap import Room
 from backupd.engines.postgres.volume_table import Tablespace
 from backupd.errors import BackupdError, NotHealthy, Refused
 from backupd.model.records import Progress
@@ -48,12 +47,9 @@ class StandbyDirectory:
 
     def __init__(self, active: PgCopy, passive: PgCopy, choices: RestoreChoices) -> None:
         self.active, self.passive, self.choices = active, passive, choices
-        self.main = Room(passive.data_directory)
-        self.owner = owner_for(self.main.place)
+        self.live = LiveDirectory.of(passive.data_directory, choices.options)
+        self.main, self.owner = self.live.main, self.live.owner
         self.seconds_max = choices.options.server_seconds_max
-        self.live = LiveDirectory(
-            self.main, self.owner, bin_directory=choices.options.bin_directory, seconds_max=self.seconds_max
-        )
 
     def ask_active(self) -> Server:
         """A connection to the active. Raises ConfigInvalid, NotHealthy."""

@@ -124,20 +124,6 @@ def _from_server(server: Server, name: str) -> str | None:
     return None if text is None else str(text)
 
 
-def rebase(position: Position, history: str, ancestry: Sequence[Position]) -> Position | None:
-    """The same place in the coordinates of ``history``; None when it does not lie on its lineage.
-
-    A place of an ancestor counts up to where that ancestor ended: what it had written
-    after that was lost in the failover.
-    """
-    if position.history == history:
-        return position
-    for ended in ancestry:
-        if ended.history == position.history and position.offset <= ended.offset:
-            return Position(history, position.offset)
-    return None
-
-
 def history_at(offset: int, history: str, ancestry: Sequence[Position]) -> str:
     """Which history of the lineage wrote the byte at ``offset``."""
     for ended in ancestry:

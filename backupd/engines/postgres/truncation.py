@@ -8,9 +8,9 @@ from datetime import datetime
 
 from backupd.engines.postgres.connect import Server
 from backupd.engines.postgres.slots import UNRESERVED, advance, slot_facts, slots_of
-from backupd.engines.postgres.timelines import Ancestry, rebase, segment_history
+from backupd.engines.postgres.timelines import Ancestry, segment_history
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, parse_segment_name, segment_name, segment_start
-from backupd.model.position import Position
+from backupd.model.position import Position, rebase
 from backupd.ports import Truncated, TruncationEvidence
 from backupd.steps import step
 

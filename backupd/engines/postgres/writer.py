@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.engines.postgres.cluster import PgCopy, PgOptions
 from backupd.engines.postgres.look import RUN_SECONDS, STATUS_SECONDS, read_copies
-from backupd.engines.postgres.marks import mark_suspect, read_marks
-from backupd.engines.postgres.roles import PgPair, judge_pair
+from backupd.engines.postgres.marks import Marks, mark_suspect, read_marks
+from backupd.engines.postgres.roles import PgPair, Seen, judge_pair
 from backupd.engines.postgres.status import ENGINE, pair_status
 from backupd.errors import ConfigInvalid, FreezeBroken
 from backupd.model.pair import PairStatus
@@ -36,13 +36,9 @@ if TYPE_CHECKING:
     from backupd.engines.postgres.pair_log import PairLog
     from backupd.engines.postgres.reading import Reading
 
-_ROOM_BYTES = 256 << 20  # log that comes while a backup runs, and a restore's own files
-
 
 class PostgresWriter:
-    """See ``ports.Writer``.
-
-    Roles are asked at every call; only what no server can say is remembered (marks, a pause of ours, the identity).
+    """See ``ports.Writer``; roles are asked at every call, and only what no server can say is remembered.
 
     Args:
         database: its name in the policy.
@@ -77,38 +73,45 @@ class PostgresWriter:
         self._reading: Reading | None = None
         self._log: PairLog | None = None
 
-    def judged(self, seconds_max: float = RUN_SECONDS) -> PgPair:
+    def judged(self) -> PgPair:
         """Who is who now. Raises as ``judge_pair``, and ConfigInvalid for a data directory of another cluster."""
+        return self.judge(self.seen())
+
+    def seen(self, seconds_max: float = RUN_SECONDS) -> Seen:
+        """What both copies say of themselves now, for ``judge`` and ``status_of``."""
+        return read_copies(tuple(self.copies.values()), slot=self.options.slot, seconds_max=seconds_max)
+
+    def judge(self, seen: Seen) -> PgPair:
+        """Who is who by these answers. Raises as ``judged``."""
         from backupd.engines.postgres.data_directory import check_data_directory
 
-        seen = read_copies(tuple(self.copies.values()), slot=self.options.slot, seconds_max=seconds_max)
-        marks = read_marks(self.state_dir, tuple(self.copies))
-        pair = judge_pair(self.database, seen, must_seed=marks.passive is not None)
+        pair = judge_pair(self.database, seen, must_seed=self._marks().passive is not None)
         for name, facts in pair.facts.items():
             check_data_directory(self.copies[name], facts)
         return pair
 
     def pair(self) -> PairStatus:
         """See ``ports.Writer``."""
-        return self.status(STATUS_SECONDS)
+        return self.status_of(self.seen(STATUS_SECONDS))
 
-    def status(self, seconds_max: float) -> PairStatus:
-        """The same, for who can wait longer for a busy server."""
-        copies = tuple(self.copies.values())
-        seen = read_copies(copies, slot=self.options.slot, seconds_max=seconds_max)
-        return pair_status(self.database, copies, seen, self.options, read_marks(self.state_dir, tuple(self.copies)))
+    def status_of(self, seen: Seen) -> PairStatus:
+        """The pair by these answers."""
+        return pair_status(self.database, tuple(self.copies.values()), seen, self.options, self._marks())
+
+    def _marks(self) -> Marks:
+        return read_marks(self.state_dir, tuple(self.copies))
 
     @contextmanager
     def servers(self, pair: PgPair, *, dbname: str | None = None) -> Iterator[tuple[Server, Server]]:
         """Connections to the active and to the passive. Raises NotHealthy, ConfigInvalid."""
         from backupd.engines.postgres.connect import connect
 
-        with ExitStack() as stack:
-            active, passive = (
-                stack.enter_context(connect(self.copies[name].conninfo, dbname=dbname, copy=name))
-                for name in (pair.active, pair.passive)
-            )
-            yield active, passive
+        active, passive = self.copies[pair.active], self.copies[pair.passive]
+        with (
+            connect(active.conninfo, dbname=dbname, copy=active.name) as first,
+            connect(passive.conninfo, dbname=dbname, copy=passive.name) as second,
+        ):
+            yield first, second
 
     def identity(self) -> str:
         """See ``ports.Writer``: the system identifier; what was adopted stands where no server answers."""
@@ -208,10 +211,9 @@ class PostgresWriter:
 
     def room_bytes(self, *, copied: bool) -> int:
         """See ``ports.Writer``."""
-        from backupd.engines.postgres.reading import cluster_bytes
+        from backupd.engines.postgres.reading import room_bytes
 
-        place = self.copies[self.judged().passive].data_directory
-        return _ROOM_BYTES + (cluster_bytes(place) if copied else 0)
+        return room_bytes(self.copies[self.judged().passive].data_directory, copied=copied)
 
     def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Iterator[PageSource]:
         """See ``ports.Writer``."""

@@ -14,13 +14,12 @@ from backupd.engines.postgres.timelines import (
     history_at,
     older_than,
     parse_history,
-    rebase,
     segment_history,
     story_told_by,
     timeline_story,
 )
 from backupd.errors import DamageFound, NotHealthy
-from backupd.model.position import Position
+from backupd.model.position import Position, rebase
 
 TEXT = '1\t0/3000148\tno recovery target specified\n\n# by hand\n2\t0/5000000\tat restore point "# x"\n'
 ANCESTRY = (Position("1", 0x3000148), Position("2", 0x5000000))
