@@ -22,11 +22,6 @@ Block = bytes | bytearray | memoryview
 
 LOCK_BYTE = 1 << 30
 
-# Bytes that are split into page objects at once.  Measured: pieces that stay in
-# the processor's cache hash at 3.5 GB/s, one list of a 256 MB buffer at 0.9 GB/s.
-_PIECE_PAGES = 256
-_PIECE_BYTES = 1 << 21
-
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -49,12 +44,8 @@ def page_hashes(block: Block, page_bytes: int, first_page: int | None = None) ->
     view = memoryview(block)
     if view.nbytes % page_bytes:
         raise ValueError(f"{view.nbytes} bytes are not whole pages of {page_bytes}")
-    pages = np.frombuffer(view, dtype=f"V{page_bytes}")
-    hashes = np.empty(len(pages), dtype=np.uint64)
-    piece = 64
-    for start in range(0, len(pages), piece):
-        some: list[bytes] = pages[start : start + piece].tolist()
-        hashes[start : start + len(some)] = np.fromiter(map(xxh3_64_intdigest, some), np.uint64, len(some))
+    found = [xxh3_64_intdigest(view[at : at + page_bytes]) for at in range(0, view.nbytes, page_bytes)]
+    hashes = np.fromiter(found, np.uint64, len(found))
     if first_page is not None:
         lock_index = lock_page_number(page_bytes) - first_page
         if 0 <= lock_index < len(hashes):
