@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -87,6 +88,22 @@ def test_the_next_run_itself_puts_it_right(shared: BrokenHome) -> None:
         os.kill(run.guardian(), signal.SIGKILL)
         run.kill()
     shared.goes_on("both killed while the files were read", restore=False)
+
+
+@pytest.mark.parametrize("copy", ["active", pytest.param("passive", marks=pytest.mark.slow)])
+def test_a_server_that_is_away_for_a_while_when_all_pages_are_read(shared: BrokenHome, copy: str) -> None:
+    """The log that the pages need is late, and no reason to read them again."""
+    server = getattr(shared.home.pair, copy)
+    with shared.stopped("2@pg.prepare.close_log", *FULL) as run:
+        server.stop()
+        run.go_on()
+        time.sleep(2)
+        assert run.process.poll() is None, run.ended().told()
+        server.start()
+        answer = run.ended()
+    assert answer.status == 0, answer.told()
+    shared.home.pair.wait_streaming()
+    shared.judge(f"{copy} was away", restore=copy == "active")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,16 @@ from backupd.engines.postgres.timelines import history_at
 from backupd.engines.postgres.truncation import LogPlace, evidence, truncate
 from backupd.engines.postgres.wal_names import parse_segment_name
 from backupd.engines.postgres.waldump import find_waldump
-from backupd.errors import ConfigInvalid
+from backupd.errors import BackupdError, ConfigInvalid, NotHealthy
 from backupd.model.position import Position
 from backupd.model.records import Progress, Stamp, Stamps
 from backupd.ports import ClosedLog, ReportProgress, Truncated, TruncationEvidence
 
 if TYPE_CHECKING:
+    from backupd.engines.postgres.reading import Reading
     from backupd.engines.postgres.writer import PostgresWriter
+
+_AGAIN_SECONDS = 1.0  # between two tries to reach a server that is away
 
 
 class PairLog:
@@ -57,15 +61,38 @@ class PairLog:
         return self._passive_log(self._both()).notes if self._passive is None else self._passive[1].notes
 
     def close_after(
-        self, end: BackupEnd, name: str, seconds_max: float, report: ReportProgress
+        self, reading: Reading, name: str, seconds_max: float, report: ReportProgress
     ) -> tuple[Position, ClosedAt]:
         """Close the log after the pages were read, and see it come to the passive.
 
+        All pages are in the archive by now, so a server that is away (a restart, a cut line)
+        is waited for: a backup of hours need not be taken again for a minute.
         Answers with where the log file begins that the pages need first, and with the end of the closed one.
 
         Raises:
-            NotHealthy: it could not be closed, or did not come.
+            NotHealthy: it could not be closed, or did not come, within ``seconds_max``; or the roles have changed.
         """
+        deadline = time.monotonic() + seconds_max
+        while True:
+            try:
+                return self._close_after(reading.end(), name, max(1.0, deadline - time.monotonic()), report)
+            except NotHealthy as error:
+                over = time.monotonic() + _AGAIN_SECONDS > deadline
+                if over or error.details.get("role_change") or self._is_passive(reading.source) is False:
+                    raise
+                report(Progress(f"waiting for the log that the pages need: {error.problem}", 0, 0))
+                time.sleep(_AGAIN_SECONDS)
+
+    def _is_passive(self, name: str) -> bool | None:
+        """Whether a copy is the passive now; None when nobody can say."""
+        try:
+            return self._writer.judged().passive == name
+        except BackupdError:
+            return None
+
+    def _close_after(
+        self, end: BackupEnd, name: str, seconds_max: float, report: ReportProgress
+    ) -> tuple[Position, ClosedAt]:
         pair = self._both()
         with self._writer.servers(pair) as (active, passive):
             closed = close_log(active, name)

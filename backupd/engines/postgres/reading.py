@@ -39,6 +39,11 @@ class Reading:
         self._freeze: PgFreeze | PgMoving | None = None
         self.notes: list[str] = []
 
+    @property
+    def source(self) -> str:
+        """The copy's name."""
+        return self._copy.name
+
     def places(self) -> Sequence[Place]:
         """Look which files there are; called by the freeze, when they stand still."""
         own_log = {*SERVER_LOGS, *([] if self._facts.log_directory.startswith("/") else [self._facts.log_directory])}

@@ -229,7 +229,7 @@ class PostgresWriter:
         """See ``ports.Writer``: the active closes its segment, and the passive receives it."""
         if self._reading is None:
             raise ValueError(f"nothing was read at {position}")
-        start, closed = self.log.close_after(self._reading.end(), self.restore_point(), timeout_seconds, report)
+        start, closed = self.log.close_after(self._reading, self.restore_point(), timeout_seconds, report)
         return PagesEnd(start, closed.position, closed.at, (*self._reading.notes, *self.log.notes))
 
     def check_snapshot(self, directory: Path, level: str) -> Sequence[str]:
