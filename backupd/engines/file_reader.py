@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from backupd.engines.uncached_reads import UncachedReads
 from backupd.errors import NotHealthy
 
 
@@ -23,13 +24,14 @@ class FileReader:
         self.path = path
         self._descriptor: int | None = None
         self._opening = threading.Lock()
+        self._reads = UncachedReads()
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill ``view``. Raises NotHealthy: unreadable, or shorter than that."""
         filled = 0
         while filled < len(view):
             try:
-                count = os.preadv(self._opened(), [view[filled:]], offset + filled)
+                count = self._reads.read_into(self._opened(), view[filled:], offset + filled)
             except OSError as error:
                 raise NotHealthy(
                     f"cannot read {self.path}",
@@ -47,7 +49,7 @@ class FileReader:
     def forget(self, offset: int, length: int) -> None:
         """Let that range leave the page cache."""
         with suppress(OSError):
-            os.posix_fadvise(self._opened(), offset, length, os.POSIX_FADV_DONTNEED)
+            self._reads.forget(self._opened(), offset, length)
 
     def close(self) -> None:
         """Close the file; it may be closed already."""

@@ -26,6 +26,7 @@ from backupd.engines.postgres.page_checksum import as_pages, bad_pages
 from backupd.engines.postgres.settling import Moving, Settling
 from backupd.engines.postgres.volume_layout import Piece, VolumeLayout
 from backupd.engines.postgres.volume_table import ClusterFacts, Entry, Kind, VolumeTable, lay_out
+from backupd.engines.uncached_reads import UncachedReads
 from backupd.errors import FreezeBroken, NotHealthy
 from backupd.pages import Hashes
 from backupd.steps import step
@@ -91,6 +92,7 @@ class VolumeSource:
         self._relations = [entry for entry in self._layout.files if entry.kind == Kind.RELATION]
         self.expected_relation_pages = sum(entry.page_count for entry in self._relations)
         self._descriptors = Descriptors(self._open)
+        self._reads = UncachedReads()
         self._lock = threading.Lock()
         self._ends: dict[str, int] = {}  # how far each file of a moving cluster could be read
         self._seen = np.zeros(self.page_count, dtype=np.bool_)
@@ -117,7 +119,7 @@ class VolumeSource:
         for piece in self._layout.pieces(offset, length):
             if piece.entry.size_bytes >= _BIG_FILE_BYTES:
                 with suppress(OSError), self._descriptors.use(piece.entry.path) as descriptor:
-                    os.posix_fadvise(descriptor, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
+                    self._reads.forget(descriptor, piece.offset, piece.length)
 
     def close(self) -> None:
         """See ``ports.PageSource``."""
@@ -220,12 +222,12 @@ class VolumeSource:
         try:
             with self._descriptors.use(entry.path) as descriptor:
                 while filled < piece.length:
-                    count = os.preadv(descriptor, [view[filled:]], piece.offset + filled)
+                    count = self._reads.read_into(descriptor, view[filled:], piece.offset + filled)
                     if count == 0:
                         break
                     filled += count
                 if entry.size_bytes < _BIG_FILE_BYTES:
-                    os.posix_fadvise(descriptor, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
+                    self._reads.forget(descriptor, piece.offset, piece.length)
         except OSError as error:
             if not (self._settling and isinstance(error, FileNotFoundError)):
                 raise unreadable(real_path(entry.path, self._roots), error.strerror or str(error)) from error
