@@ -28,8 +28,8 @@ OURS = b"\0-m\0backupd."
 class Seen:
     """What was seen. Seconds are of one unbroken hold of the write lock, as samples tell: an upper bound.
 
-    ``ours_in_the_way``: the longest time that an application's checkpoint had the write lock in hand and waited
-    for read marks of backupd alone.
+    ``ours_in_the_way``: the longest time that an application's checkpoint had the write lock in hand and slept
+    until read marks of backupd alone would go.
     """
 
     ours_longest: float = 0.0
@@ -80,6 +80,15 @@ def readers_in_log(shm: int) -> set[int]:
     return found
 
 
+def asleep(pid: int) -> bool:
+    """Whether the process's first thread sleeps by the clock; also when nobody may know."""
+    try:
+        where = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return True
+    return "nanosleep" in where or where in {"", "0"}
+
+
 def command_of(pid: int) -> bytes:
     """Its command line; empty when it is gone."""
     try:
@@ -120,7 +129,7 @@ class Watching:
         self.stopped = False
         self._shm = -1
         self._pid, self._since, self._is_ours = 0, 0.0, False
-        self._in_the_way_since = 0.0
+        self._in_the_way = self._sampled_at = 0.0
         self._known: dict[int, bool] = {}
 
     def run(self) -> Seen:
@@ -151,19 +160,23 @@ class Watching:
         self._is_ours = bool(pid) and self._ours(pid)
 
     def _judge_checkpoint(self, now: float, writer: int) -> None:
-        """How long a checkpoint of an application waits for us alone."""
+        """How long a checkpoint of an application waits for us alone.
+
+        Between two looks for readers SQLite sleeps; while the checkpoint copies pages or syncs
+        them it does not, and that is its own work, which it would have without us too.
+        """
         waits = False
         if writer and not self._ours(writer) and holder(self._shm, CHECKPOINT_LOCK) == writer:
             readers = readers_in_log(self._shm) - {writer}
             waits = bool(readers) and all(self._ours(reader) for reader in readers)
         if not waits:
-            if self._in_the_way_since and now - self._in_the_way_since > 0.5:
-                waited = now - self._in_the_way_since
-                self.seen.slow_checkpoints.append([time.time() - waited, waited])
-            self._in_the_way_since = 0.0
-            return
-        self._in_the_way_since = self._in_the_way_since or now
-        self.seen.ours_in_the_way = max(self.seen.ours_in_the_way, now - self._in_the_way_since)
+            if self._in_the_way > 0.5:
+                self.seen.slow_checkpoints.append([time.time() - self._in_the_way, self._in_the_way])
+            self._in_the_way = 0.0
+        elif asleep(writer):
+            self._in_the_way += now - self._sampled_at
+            self.seen.ours_in_the_way = max(self.seen.ours_in_the_way, self._in_the_way)
+        self._sampled_at = now
 
     def _ours(self, pid: int) -> bool:
         if pid not in self._known:

@@ -43,6 +43,8 @@ def begin_capture(capture: Capture, because_gap: str = "") -> None:
     source = capture.source or ActiveFile(capture.config.db_path)
     marks = capture.hands.marks if capture.source else ReadMarks(source)
     same_file = earlier.get("identity") in (None, asdict(source.identity))
+    if capture.source is not None:
+        marks.release_all()  # the gap is there; nobody shall wait for a mark of ours while we wait for a lock
     begin.lock_patiently(source, lambda: capture.pump(0.05))
     try:
         stand = marks.stand()
@@ -95,7 +97,12 @@ def seed_again(capture: Capture, because: str) -> None:
     source, marks = capture.hands.source, capture.hands.marks
     LOG.info("seed database=%s because=%r", capture.config.database, because)
     capture.ship()
-    begin.lock_patiently(source, lambda: capture.pump(0.05))
+
+    def wait() -> None:
+        capture.pump(0.05)
+        capture.keep_up()
+
+    begin.lock_patiently(source, wait)
     try:
         capture.ship()
         stand = marks.stand()

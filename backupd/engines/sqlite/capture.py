@@ -152,22 +152,32 @@ class Capture:
             self.hands.source.check_names()
         if self.wanted:
             seed_again(self, self.wanted.popleft())
+        index = self.keep_up()
+        if self._due_to_seal(index, now):
+            self.seal(self._drain_seconds(index))
+        if now - self._state_written > 5.0:
+            self.write_state()
+
+    def keep_up(self) -> WalIndex:
+        """Cut what is due, move the marks on, and out of the way of an application's checkpoint.
+
+        Whatever waits for the application's lock calls this meanwhile: the application
+        may be waiting for our mark, with that lock in hand.
+        """
         index = self.hands.source.index()
         self.follow(index)
         self.hands.cutter.see(index)
         somebody_waits = self.hands.source.blocking_checkpoint()
         if self._due_to_cut() or (somebody_waits and self.hands.cutter.unshipped_frames):
             self.ship()
+        now = time.monotonic()
         acknowledged = self.acks.let_go(self.hands.cutter.cursor, now, somebody_waits=somebody_waits)
         self.hands.marks.advance(index, acknowledged)
         if somebody_waits:
             self.hands.marks.renew(acknowledged)
         if self.hands.marks.step_aside(acknowledged):
             self._fully_sealed(Sealed(*acknowledged, full=True))
-        if self._due_to_seal(index, now):
-            self.seal(self._drain_seconds(index))
-        if now - self._state_written > 5.0:
-            self.write_state()
+        return index
 
     def follow(self, index: WalIndex) -> None:
         """Notice a restart of the log; only one that our own seal has allowed is no gap (sqlite.md P2)."""

@@ -90,6 +90,7 @@ class Requests:
                 if full:
                     break
                 capture.pump(0.05)
+                capture.keep_up()
         capture.write_state()
         cursor = capture.hands.cutter.cursor
         return {

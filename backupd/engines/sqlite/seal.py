@@ -65,7 +65,8 @@ class Sealer:
         """
         self._catch_up(ACK_SECONDS)
         self._source.checkpoint_passive()  # most of the back-fill, without the lock
-        if not self._source.lock_write():
+        # Whoever checkpoints may wait for our mark, and would keep the lock until it goes.
+        if self._source.blocking_checkpoint() or not self._source.lock_write():
             self.stats.abandoned += 1
             return None
         began = time.monotonic()

@@ -116,3 +116,28 @@ def test_a_mark_that_shares_the_slot_of_a_reader_that_left_does_not_stay_in_the_
     agent.tick()
     assert set(world.kinds()[1:]) == {"FRAMES"}
     world.assert_equal(app)
+
+
+PREPARE = "capture_requests.SEAL_TRIES = 10**6; capture.requests._prepare({'checkpoint': True}, None)"
+SEED = "seed_again(capture, 'asked for')"
+
+
+@pytest.mark.parametrize("mode", ["FULL", "RESTART", "TRUNCATE"])
+@pytest.mark.parametrize("work", [PREPARE, SEED])
+def test_long_work_does_not_keep_a_checkpoint_waiting(world: World, mode: str, work: str) -> None:
+    """The work wants the write lock that the checkpoint has, and the checkpoint wants our mark to go: it goes first."""
+    app, agent = caught_up(world)
+    app.write("two")
+    agent.run("from backupd.engines.sqlite import capture_requests; from backupd.engines.sqlite.beginning import *")
+    app.open(name="patient", timeout=20.0)
+    app.send(do="execute", name="patient", sql=f"PRAGMA wal_checkpoint({mode})", values=[])
+    while not agent.value("capture.hands.source.blocking_checkpoint()"):
+        assert app.process.stdout is not None
+        assert not select.select([app.process.stdout], [], [], 0.01)[0], "it did not wait for our mark"
+    agent.send(run=work)
+    assert app.answer()[0][0] == 0
+    agent.answer()
+    app.write("three")
+    agent.tick()
+    world.assert_equal(app)
+    assert app.words() == ["first", "one", "two", "three"]
