@@ -9,7 +9,8 @@ The lanes of all pages of a step are turned into one flat array, so that each of
 the 66 rounds is four calls of numpy, in place, that let other threads run.
 Measured (MB of pages a CPU second, one thread, steps of 128 / 512 pages): lanes
 read where they lie 1030 / 1565, a transposed copy of 128-byte items 1303 / 1818,
-the same with constants that numpy need not convert 1433 / 1889, which stands here.
+the same with constants that numpy need not convert 1433 / 1889.  Later, in one
+run: that 1490 at 512 pages, and with the copy made in groups of 32 pages 2600, which stands here.
 A call costs a microsecond whatever it does: larger blocks are cheaper.
 """
 
@@ -29,6 +30,7 @@ Answers = NDArray[np.bool_]
 _LANES = 32
 _ROUNDS = PAGE_BYTES // (4 * _LANES)
 _STEP_PAGES = 512  # 4 MiB of scratch a thread; larger steps gain nothing
+_COPY_PAGES = 32
 # Arrays without a dimension: a call of numpy takes them 0.5 microseconds faster than numbers.
 _PRIME = np.array(16777619, dtype=np.uint32)
 _SHIFT = np.array(17, dtype=np.uint32)
@@ -129,8 +131,11 @@ def _folded(rows: Pages) -> Numbers:
     """The 32 lanes of each page, mixed and XORed into one number, before the block's number comes in."""
     count = len(rows)
     lanes, sums = _scratch(count)
-    # Round by round, page by page: 128-byte items are copied faster than numpy transposes numbers.
-    np.copyto(lanes.view("V128"), rows.view("V128").T)
+    # Round by round, page by page: 128-byte items are copied faster than numpy transposes numbers, and twice as
+    # fast when the pages of one call stay in the processor's cache.
+    by_round, by_page = lanes.view("V128"), rows.view("V128")
+    for first in range(0, count, _COPY_PAGES):
+        np.copyto(by_round[:, first : first + _COPY_PAGES], by_page[first : first + _COPY_PAGES].T)
     lanes.reshape(_ROUNDS, count, _LANES)[0, :, 2] &= np.uint32(0xFFFF0000)
     sums.reshape(count, _LANES)[:] = _OFFSETS
     xor, multiply, shift = np.bitwise_xor, np.multiply, np.right_shift
