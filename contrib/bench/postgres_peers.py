@@ -45,7 +45,9 @@ def tool(level: int) -> dict[str, object]:
         "full": f"{ctl} backup pair --type full",
         "incr": f"{ctl} backup pair --type incremental",
         "diff": f"{ctl} backup pair --type differential",
-        "restore": f"rmdir {{dest}} 2>/dev/null; {ctl} restore pair --target {{dest}} --yes",
+        # With the old server's settings in place again, so that the script can start it as it does the others'.
+        "restore": f"rmdir {{dest}} 2>/dev/null; {ctl} restore pair --target {{dest}} --yes && cd {{dest}} && "
+        "for each in *.restored; do mv $each ${each%.restored}; done",
     }
 
 
