@@ -126,6 +126,8 @@ class FakeWriter:
     findings: list[str] = field(default_factory=list)
     late_stamp: bool = False
     spared: dict[str, int] = field(default_factory=dict)
+    active_can_stand_in: bool = False
+    source_role: CopyRole = CopyRole.PASSIVE
 
     # --- the world's side: what an application and a person do ---
 

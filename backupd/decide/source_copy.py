@@ -57,7 +57,9 @@ def choose_source(
     if not problems:
         sentence = f"{passive.name} is the passive, healthy, and {_queue(passive)} log files behind"
         return UseCopy(passive.name, CopyRole.PASSIVE, (Reason("passive-healthy", sentence),))
-    passing = passive.state in _PASSING_STATES or passive.state is CopyState.HEALTHY
+    # A passive that is silent may be restarting; where it is the only choice, who calls asks it again anyway.
+    silent = passive.seen_at is None and rules.rule is SourceRule.PREFER_PASSIVE
+    passing = passive.state in _PASSING_STATES or passive.state is CopyState.HEALTHY or silent
     if passing and waited_seconds < rules.wait_seconds_max:
         return WaitForCopy(tuple(problems))
     return _fall_back(rules, pair.active, problems, active_possible)

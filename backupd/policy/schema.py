@@ -28,6 +28,8 @@ from backupd.policy.sections import (
     TruncationOptions,
 )
 
+_SOURCE_RULES = {"sqlite": ("passive-only",), "postgres": ("passive-only", "prefer-passive")}
+
 # What the engine decides about other keys, for an editor that knows the JSON Schema; the validators say it in words.
 _BY_ENGINE: dict[str, Any] = {
     "allOf": [
@@ -38,6 +40,7 @@ _BY_ENGINE: dict[str, Any] = {
                     "copies": {"additionalProperties": {"required": list(needed), "properties": not_its_own}},
                     other: False,
                     "backup": {"properties": {"provider": {"enum": list(PROVIDERS[engine])}}},
+                    "source": {"properties": {"rule": {"enum": list(_SOURCE_RULES[engine])}}},
                 }
             },
         }
@@ -124,6 +127,14 @@ class Policy(Section):
             can = ", ".join(PROVIDERS[engine])
             raise ProblemsAt([(("provider",), f"the engine {engine} has no {backup.provider!r}; it has {can}")])
         return backup
+
+    @field_validator("source")
+    @classmethod
+    def _source_of_this_engine(cls, source: SourceOptions, info: ValidationInfo) -> SourceOptions:
+        engine = info.data.get("engine")
+        if engine is not None and source.rule not in _SOURCE_RULES[engine]:
+            raise ProblemsAt([(("rule",), f"the engine {engine} has no {source.rule!r}: it never reads the active")])
+        return source
 
     @field_validator("check")
     @classmethod

@@ -98,8 +98,10 @@ class ScheduleOptions(Section):
 class SourceOptions(Section):
     """Which copy a backup is taken from."""
 
-    rule: Literal["passive-only"] = Field(
-        default="passive-only", description="The passive only: the active is never backed up."
+    rule: Literal["passive-only", "prefer-passive"] = Field(
+        default="passive-only",
+        description="passive-only: the active is never read. prefer-passive (postgres): a full or copy is read from the"
+        " active when the passive is away or unfit after wait_seconds_max; the active pays for that one.",
     )
     lag_logs_max: int | None = Field(
         default=None,

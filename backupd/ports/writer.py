@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from backupd.model.pair import PairStatus
+from backupd.model.pair import CopyRole, PairStatus
 from backupd.model.position import Position
 from backupd.model.records import Stamp, Stamps
 from backupd.ports.clock import ReportProgress
@@ -19,10 +19,16 @@ from backupd.ports.target import RestoreTarget
 
 
 class Writer(Protocol):
-    """Speaks for one database of one engine (VSS: writer)."""
+    """Speaks for one database of one engine (VSS: writer).
+
+    ``active_can_stand_in``: whether a run may read the active when the passive is not fit to be read.
+    ``source_role``: the copy that a run reads; the plan sets it, and what is said of the passive below holds for it.
+    """
 
     engine: str
     database: str
+    active_can_stand_in: bool
+    source_role: CopyRole
 
     def identity(self) -> str:
         """What tells this pair from every other: made once, kept over restores; the archive is bound to it."""

@@ -9,7 +9,7 @@ from backupd.decide.lineage import lineage_of, stamps_seen_from
 from backupd.decide.source_copy import RefuseSource, UseCopy, choose_source
 from backupd.errors import BackupdError, ConfigInvalid, NotFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue
-from backupd.model.pair import CopyState, PairStatus
+from backupd.model.pair import CopyRole, CopyState, PairStatus
 from backupd.model.position import Position, rebase
 from backupd.model.records import ArchivedBackup, BackupType, Stamps, StoredLog
 from backupd.runs.archive_view import refuse_vanished
@@ -65,7 +65,8 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
         Refused: a rule says no.
         ArchiveUnreachable: the archive cannot be read.
     """
-    pair, source = _judge_source(context, wait=not dry_run)
+    pair, source = _judge_source(context, requested, wait=not dry_run)
+    context.writer.source_role = source.role
     backups, unfit = _archived(context, dry_run=dry_run)
     stamps = context.writer.stamps()
     lineage = lineage_of(pair.history, backups, pair.ancestry)
@@ -75,7 +76,7 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
         lineage.backups,
         pair.history,
         unfit=unfit,
-        oldest_held=context.writer.truncation_evidence().passive_log_from,
+        oldest_held=_oldest_held(context, source),
         raise_to_full=context.policy.backup.raise_to_full,
         archived_log_counts=True,
     )
@@ -103,6 +104,11 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
     )
 
 
+def _oldest_held(context: RunContext, source: UseCopy) -> Position | None:
+    """Where the passive's log begins; nobody needs it for what is read from the active, which takes pages."""
+    return context.writer.truncation_evidence().passive_log_from if source.role is CopyRole.PASSIVE else None
+
+
 def _notes(choice: BackupChoice, source: UseCopy) -> tuple[str, ...]:
     notes = [str(reason) for reason in (*choice.reasons, *source.reasons)]
     if choice.raised:
@@ -128,7 +134,7 @@ def _archived(context: RunContext, *, dry_run: bool) -> tuple[tuple[ArchivedBack
     return listing.backups, unfit_backups(archive, listing)
 
 
-def _judge_source(context: RunContext, *, wait: bool) -> tuple[PairStatus, UseCopy]:
+def _judge_source(context: RunContext, requested: BackupType, *, wait: bool) -> tuple[PairStatus, UseCopy]:
     """Ask the rules until they name a copy or refuse; a copy that is only starting is given time.
 
     The wait is bounded by the policy: ``source.wait_seconds_max``, and for a copy
@@ -138,7 +144,12 @@ def _judge_source(context: RunContext, *, wait: bool) -> tuple[PairStatus, UseCo
     while True:
         pair = context.writer.pair()
         waited = context.clock.monotonic() - began
-        answer = choose_source(context.policy.source_rules(), pair, waited_seconds=waited)
+        answer = choose_source(
+            context.policy.source_rules(),
+            pair,
+            waited_seconds=waited,
+            active_possible=context.writer.active_can_stand_in and requested.takes_pages,
+        )
         if isinstance(answer, UseCopy):
             return pair, answer
         if pair.passive.seen_at is None and not asked_again:

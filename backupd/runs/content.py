@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from backupd.archive.open_backup import OpenBackup
 from backupd.errors import DamageFound, NotHealthy, ObjectMissing
+from backupd.model.pair import CopyRole
 from backupd.model.position import Position
 from backupd.model.records import LogKind, StoredFile, StoredLog
 from backupd.model.states import RunEvent
@@ -88,7 +89,17 @@ def _engine_check(walk: Walk, captured: Captured) -> None:
 
 
 def _suspect(context: RunContext, because: str, **details: object) -> DamageFound:
-    """Mark the passive, then say it: nothing is backed up from it or truncated until it is seeded."""
+    """Mark the passive, then say it: nothing is backed up from it or truncated until it is seeded.
+
+    Of an active that stands in nothing is marked: people work on it, and have to decide.
+    """
+    if context.writer.source_role is CopyRole.ACTIVE:
+        raise DamageFound(
+            f"the active copy of {context.database} is damaged",
+            because=because,
+            next_step=f"fail over to a sound standby, or restore it: backupctl restore {context.database}",
+            **details,
+        )
     context.writer.mark_suspect(because)
     return DamageFound(
         f"the passive copy of {context.database} is damaged",

@@ -155,7 +155,7 @@ def _finish_pending(context: RunContext, say: Say) -> None:
         except NotFound:
             context.journal.move(run.id, RunEvent.COMPLETE, because="the backup was pruned")
             continue
-        except ArchiveUnreachable as error:
+        except BackupdError as error:
             say(f"backup {run.label} still waits for its stamp: {error.problem}")
             continue
         say(sentence or f"backup {run.label} had waited for its stamp; it is {state} now")

@@ -8,11 +8,20 @@ from datetime import datetime
 from pathlib import Path
 
 from backupd.errors import FreezeBroken, NotHealthy
+from backupd.model.pair import CopyRole
 from backupd.model.position import Position
 from backupd.model.states import RunEvent
 from backupd.ports import Freeze, FreezeEnd, Place, ProviderFeature, Snapshot, SnapshotProvider
 from backupd.runs.context import ProviderChoice, RunContext
 from backupd.runs.walk import Walk
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """See ``ProviderChoice``."""
+
+    provider: SnapshotProvider
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ def capture(walk: Walk) -> Captured:
     """
     context = walk.context
     place = context.writer.snapshot_places()[0]
-    choice = context.choose_provider(place)
+    choice = _live(context) if context.writer.source_role is CopyRole.ACTIVE else context.choose_provider(place)
     clear_leftovers(context, place, walk.note)
     moving = ProviderFeature.MOVING in choice.provider.features
     in_place = ProviderFeature.IN_PLACE in choice.provider.features
@@ -60,6 +69,18 @@ def capture(walk: Walk) -> Captured:
     walk.note(f"snapshot by {choice.provider.name}: {'; '.join(choice.reasons)}")
     return Captured(
         snapshots, freeze.position, freeze.last_commit_at, choice.provider.name, thawing.thaw, thawing.frozen_seconds
+    )
+
+
+def _live(context: RunContext) -> ProviderChoice:
+    """An active cannot be frozen: it is read while it works. Raises NotHealthy: this engine has no way to do that."""
+    for provider in context.providers:
+        if ProviderFeature.MOVING in provider.features:
+            return _Chosen(provider, ("the active cannot be frozen",))
+    raise NotHealthy(
+        f"the active of {context.database} cannot be read",
+        because="no way to read its files while they change is known for this engine",
+        next_step=f"make the passive fit: backupctl status {context.database}",
     )
 
 

@@ -60,6 +60,17 @@ def test_lag_is_waited_for() -> None:
     assert isinstance(choose_source(rules, with_passive(copy_queue=1)), WaitForCopy)
 
 
+def test_a_silent_passive_is_waited_for_before_the_active_stands_in() -> None:
+    silent = with_passive(CopyState.FAILED)
+    silent = replace(silent, passive=replace(silent.passive, seen_at=None))
+    rules = replace(PREFER, wait_seconds_max=10)
+    assert isinstance(choose_source(rules, silent, waited_seconds=9, active_possible=True), WaitForCopy)
+    late = choose_source(rules, silent, waited_seconds=10, active_possible=True)
+    assert isinstance(late, UseCopy)
+    assert late.role is CopyRole.ACTIVE
+    assert isinstance(choose_source(replace(ONLY, wait_seconds_max=10), silent), RefuseSource)
+
+
 def test_the_active_stands_in_when_the_policy_and_the_engine_allow_it() -> None:
     broken = with_passive(CopyState.FAILED)
     answer = choose_source(PREFER, broken, active_possible=True)

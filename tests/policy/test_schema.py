@@ -121,6 +121,14 @@ def test_the_smallest_postgres_policy_has_safe_defaults() -> None:
     assert [copy.place for copy in policy.copies.values()] == ["/srv/a", "/srv/b"]
 
 
+def test_only_postgres_lets_the_active_stand_in() -> None:
+    policy = Policy.model_validate({**POSTGRES, "source": {"rule": "prefer-passive"}})
+    assert policy.source_rules().rule is SourceRule.PREFER_PASSIVE
+    assert policy.source_rules().wait_seconds_max == 300
+    with pytest.raises(ValidationError, match="never reads the active"):
+        Policy.model_validate({**SMALLEST, "source": {"rule": "prefer-passive"}})
+
+
 @pytest.mark.parametrize("provider", ["auto", "btrfs", "reflink", "live", "paused", "exec", "copy"])
 @pytest.mark.parametrize("content", [SMALLEST, POSTGRES], ids=["sqlite", "postgres"])
 def test_the_json_schema_and_the_reader_agree_about_providers(content: dict[str, Any], provider: str) -> None:

@@ -43,7 +43,7 @@ class _Seen:
     damage: DamageFound | None
 
 
-class PassiveLog:
+class CopyLog:
     """The log of one copy on this host's disk.
 
     One object serves one run: what was read and parsed for the list is not read

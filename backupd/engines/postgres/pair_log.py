@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backupd.engines.postgres.backup_mode import BackupEnd
-from backupd.engines.postgres.closed_logs import PassiveLog
+from backupd.engines.postgres.closed_logs import CopyLog
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.prepare import ClosedAt, close_log, wait_received
 from backupd.engines.postgres.rights import missing_grants
@@ -18,6 +18,7 @@ from backupd.engines.postgres.truncation import LogPlace, evidence, truncate
 from backupd.engines.postgres.wal_names import parse_segment_name
 from backupd.engines.postgres.waldump import find_waldump
 from backupd.errors import BackupdError, ConfigInvalid, NotHealthy
+from backupd.model.pair import CopyRole
 from backupd.model.position import Position
 from backupd.model.records import Progress, Stamp, Stamps
 from backupd.ports import ClosedLog, ReportProgress, Truncated, TruncationEvidence
@@ -34,31 +35,37 @@ class PairLog:
 
     def __init__(self, writer: PostgresWriter) -> None:
         self._writer = writer
-        self._passive: tuple[str, PassiveLog] | None = None
+        self._read: tuple[str, CopyLog] | None = None
 
-    def _passive_log(self, pair: PgPair) -> PassiveLog:
-        if self._passive is None or self._passive[0] != pair.passive:
-            facts, copy = pair.facts[pair.passive], self._writer.copies[pair.passive]
+    def _source_log(self, pair: PgPair) -> CopyLog:
+        name = pair.name_of(self._writer.source_role)
+        if self._read is None or self._read[0] != name:
+            facts, copy = pair.facts[name], self._writer.copies[name]
             chosen = self._writer.options.bin_directory
-            log = PassiveLog(
+            log = CopyLog(
                 copy.data_directory,
                 system_identifier=int(facts.system_identifier),
                 major=facts.major,
                 segment_bytes=facts.wal_segment_bytes,
                 waldump=find_waldump(facts.major, chosen=chosen, data_directory=copy.data_directory),
             )
-            self._passive = (pair.passive, log)
-        return self._passive[1]
+            self._read = (name, log)
+        return self._read[1]
 
     def _both(self) -> PgPair:
         pair = self._writer.judged()
         pair.need_both()
         return pair
 
+    def _needed(self) -> PgPair:
+        pair = self._writer.judged()
+        pair.need(self._writer.source_role)
+        return pair
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What a record says about how its log was checked."""
-        return self._passive_log(self._both()).notes if self._passive is None else self._passive[1].notes
+        return self._source_log(self._needed()).notes if self._read is None else self._read[1].notes
 
     def close_after(
         self, reading: Reading, name: str, seconds_max: float, report: ReportProgress
@@ -78,27 +85,31 @@ class PairLog:
                 return self._close_after(reading.end(), name, max(1.0, deadline - time.monotonic()), report)
             except NotHealthy as error:
                 over = time.monotonic() + _AGAIN_SECONDS > deadline
-                if over or error.details.get("role_change") or self._is_passive(reading.source) is False:
+                if over or error.details.get("role_change") or self._is_source(reading.source) is False:
                     raise
                 report(Progress(f"waiting for the log that the pages need: {error.problem}", 0, 0))
                 time.sleep(_AGAIN_SECONDS)
 
-    def _is_passive(self, name: str) -> bool | None:
-        """Whether a copy is the passive now; None when nobody can say."""
+    def _is_source(self, name: str) -> bool | None:
+        """Whether a copy still has the role that it is read in; None when nobody can say."""
         try:
-            return self._writer.judged().passive == name
+            return self._writer.judged().name_of(self._writer.source_role) == name
         except BackupdError:
             return None
 
     def _close_after(
         self, end: BackupEnd, name: str, seconds_max: float, report: ReportProgress
     ) -> tuple[Position, ClosedAt]:
-        pair = self._both()
-        with self._writer.servers(pair) as (active, passive):
-            closed = close_log(active, name)
-            report(Progress("waiting for the log that the pages need", 0, 0))
-            wait_received(passive, closed.lsn_end, seconds_max)
-        size = pair.facts[pair.passive].wal_segment_bytes
+        pair = self._needed()
+        if self._writer.source_role is CopyRole.ACTIVE:
+            with connect(self._writer.copies[pair.active].conninfo, copy=pair.active) as server:
+                closed = close_log(server, name)
+        else:
+            with self._writer.servers(pair) as (active, passive):
+                closed = close_log(active, name)
+                report(Progress("waiting for the log that the pages need", 0, 0))
+                wait_received(passive, closed.lsn_end, seconds_max)
+        size = pair.need(self._writer.source_role).wal_segment_bytes
         first = end.start_lsn // size * size
         # A segment in which a timeline began starts in the one before it; so does its log file.
         start = Position(history_at(max(first - 1, 0), pair.history, pair.ancestry), first)
@@ -106,24 +117,29 @@ class PairLog:
 
     def closed(self, after: Position, until: Position) -> Sequence[ClosedLog]:
         """See ``ports.Writer``."""
-        return self._passive_log(self._both()).closed(after, until)
+        return self._source_log(self._needed()).closed(after, until)
 
     def check(self, closed: ClosedLog) -> None:
         """See ``ports.Writer``."""
-        log = self._passive[1] if self._passive is not None else self._passive_log(self._both())
+        log = self._read[1] if self._read is not None else self._source_log(self._needed())
         log.check(closed)
 
     def stamps(self) -> Stamps:
-        """What the passive has seen. Raises NotHealthy, ConfigInvalid."""
-        name = self._writer.judged().passive
+        """What the copy that is read has seen. Raises NotHealthy, ConfigInvalid."""
+        name = self._writer.judged().name_of(self._writer.source_role)
         conninfo, dbname = self._writer.copies[name].conninfo, self._writer.options.stamp_database
         with connect(conninfo, dbname=dbname, copy=name) as server:
             return read_stamps(server)
 
     def stamp(self, stamp: Stamp, seconds_max: float) -> bool:
         """See ``ports.Writer``."""
-        pair = self._both()
-        with self._writer.servers(pair, dbname=self._writer.options.stamp_database) as (active, passive):
+        pair, dbname = self._needed(), self._writer.options.stamp_database
+        if pair.passive in pair.errors:
+            # The active stands in: the passive sees the stamp when it has caught up, and the run waits for that.
+            with connect(self._writer.copies[pair.active].conninfo, dbname=dbname, copy=pair.active) as server:
+                write_stamp(server, stamp)
+            raise pair.errors[pair.passive]
+        with self._writer.servers(pair, dbname=dbname) as (active, passive):
             write_stamp(active, stamp)
             return wait_stamp_seen(passive, stamp.backup_id, seconds_max)
 

@@ -10,6 +10,7 @@ from backupd.engines.postgres.facts import ServerFacts
 from backupd.engines.postgres.timelines import Ancestry, parse_history
 from backupd.engines.postgres.wal_names import lsn_text
 from backupd.errors import BackupdError, ConfigInvalid, DamageFound, NotHealthy, Refused
+from backupd.model.pair import CopyRole
 
 Seen = Mapping[str, ServerFacts | BackupdError]
 
@@ -47,6 +48,21 @@ class PgPair:
             if name in self.errors:
                 raise self.errors[name]
         return self.facts[self.active], self.facts[self.passive]
+
+    def name_of(self, role: CopyRole) -> str:
+        """The copy in that role."""
+        return self.active if role is CopyRole.ACTIVE else self.passive
+
+    def need(self, source: CopyRole) -> ServerFacts:
+        """The facts of the copy that a run reads: of the active by itself, of the passive only beside the active.
+
+        Raises the error of the one that did not answer.
+        """
+        if source is CopyRole.PASSIVE:
+            return self.need_both()[1]
+        if self.active in self.errors:
+            raise self.errors[self.active]
+        return self.facts[self.active]
 
 
 def judge_pair(database: str, copies: Seen, *, must_seed: bool = False) -> PgPair:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from backupd.engines.postgres.marks import Marks, mark_suspect, read_marks
 from backupd.engines.postgres.roles import PgPair, Seen, judge_pair
 from backupd.engines.postgres.status import ENGINE, pair_status
 from backupd.errors import ConfigInvalid, FreezeBroken
-from backupd.model.pair import PairStatus
+from backupd.model.pair import CopyRole, PairStatus
 from backupd.model.position import Position
 from backupd.model.records import Stamp, Stamps
 from backupd.ports import (
@@ -51,6 +50,7 @@ class PostgresWriter:
     """
 
     engine = ENGINE
+    active_can_stand_in = True
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class PostgresWriter:
         self.clock = clock
         self.integrity = integrity
         self.started_by_policy = started_by_policy
+        self.source_role = CopyRole.PASSIVE
         self._reading: Reading | None = None
         self._log: PairLog | None = None
 
@@ -159,22 +160,9 @@ class PostgresWriter:
 
     def prepare(self, *, checkpoint: bool, timeout_seconds: float, report: ReportProgress) -> Prepared:
         """See ``ports.Writer``; the slots that hold the log are made first, where they are missing."""
-        from backupd.engines.postgres.prepare import prepare
-        from backupd.engines.postgres.slots import ensure_slots
+        from backupd.engines.postgres.preparing import prepare_source
 
-        pair = self.judged()
-        pair.need_both()
-        with self.servers(pair) as (active, passive):
-            made = ensure_slots(active, passive, self.options.slot)
-            prepared = prepare(
-                active,
-                passive,
-                name=self.restore_point(),
-                checkpoint=checkpoint,
-                seconds_max=timeout_seconds,
-                report=report,
-            )
-        return replace(prepared, notes=made)
+        return prepare_source(self, checkpoint=checkpoint, seconds_max=timeout_seconds, report=report)
 
     def restore_point(self) -> str:
         """The name of the next restore point, which makes even an idle active close its log."""
@@ -186,17 +174,17 @@ class PostgresWriter:
         from backupd.engines.postgres.reading import Reading
 
         pair = self.judged()
-        _, passive = pair.need_both()
-        reading = Reading(self.copies[pair.passive], passive)
+        source = self.copies[pair.name_of(self.source_role)]
+        reading = Reading(source, pair.need(self.source_role))
         freeze = begin_freeze(
             self.copies[pair.active],
-            self.copies[pair.passive],
+            source,
             self.options,
             state_dir=self.state_dir,
             label=f"backupd {self.database} {self.clock.now().isoformat(timespec='seconds')}",
             limit_seconds=limit_seconds,
             places=reading.places,
-            moving=moving,
+            moving=moving or self.source_role is CopyRole.ACTIVE,
         )
         reading.began(freeze)
         self._reading = reading
@@ -206,14 +194,17 @@ class PostgresWriter:
         """See ``ports.Writer``: the data directory, and where its tablespaces lie."""
         from backupd.engines.postgres.reading import tablespace_locations
 
-        place = self.copies[self.judged().passive].data_directory
+        place = self._source().data_directory
         return (place, *tablespace_locations(place))
 
     def room_bytes(self, *, copied: bool) -> int:
         """See ``ports.Writer``."""
         from backupd.engines.postgres.reading import room_bytes
 
-        return room_bytes(self.copies[self.judged().passive].data_directory, copied=copied)
+        return room_bytes(self._source().data_directory, copied=copied)
+
+    def _source(self) -> PgCopy:
+        return self.copies[self.judged().name_of(self.source_role)]
 
     def page_sources(self, snapshots: Sequence[Snapshot], position: Position) -> Iterator[PageSource]:
         """See ``ports.Writer``."""

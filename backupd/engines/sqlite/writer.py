@@ -19,7 +19,7 @@ from backupd.engines.sqlite.status import pair_status
 from backupd.engines.sqlite.supervisor import Supervisor
 from backupd.engines.sqlite.waiting import wait_replayed
 from backupd.errors import ConfigInvalid, NotHealthy
-from backupd.model.pair import PairStatus
+from backupd.model.pair import CopyRole, PairStatus
 from backupd.model.position import Position
 from backupd.model.records import Stamp, Stamps
 from backupd.ports import (
@@ -50,7 +50,7 @@ class SqliteWriter:
         options: of the capture process (see ``CaptureOptions``).
     """
 
-    engine = "sqlite"
+    engine, active_can_stand_in = "sqlite", False
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class SqliteWriter:
         self._first_active = first_active
         self._options = dict(options)
         self.clock = clock
+        self.source_role = CopyRole.PASSIVE
         self._freeze: SqliteFreeze | None = None
 
     # --- who is who ---------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres.backup_mode import BackupMode
-from backupd.engines.postgres.closed_logs import PassiveLog
+from backupd.engines.postgres.closed_logs import CopyLog
 from backupd.engines.postgres.cluster import CONTROL, PAGE_BYTES, TABLE, VOLUME, PgCopy
 from backupd.engines.postgres.data_files import find_files
 from backupd.engines.postgres.facts import ServerFacts, read_facts
@@ -107,7 +107,7 @@ def more_log(pair: PgPair, taken: Taken, *, from_active: bool = False) -> Positi
                 break
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        log = PassiveLog(
+        log = CopyLog(
             pair.active.data if from_active else pair.passive.data,
             system_identifier=int(facts.system_identifier),
             major=facts.major,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backupd.engines.postgres import closed_logs
-from backupd.engines.postgres.closed_logs import RECORDS_UNPARSED, PassiveLog
+from backupd.engines.postgres.closed_logs import RECORDS_UNPARSED, CopyLog
 from backupd.engines.postgres.wal_segment import read_segment
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.kinds import LogKind
@@ -34,7 +34,7 @@ class Stretch:
     began_at: datetime
     ended_at: datetime
 
-    def copied(self, to: Path, *, parse: bool = True) -> PassiveLog:
+    def copied(self, to: Path, *, parse: bool = True) -> CopyLog:
         return self.places.log(self.places.copied(to), parse=parse)
 
 
@@ -55,7 +55,7 @@ def stretch(request: pytest.FixtureRequest) -> Iterator[Stretch]:
         yield Stretch(places, after, until, began_at, ended_at)
 
 
-def listed(log: PassiveLog, stretch: Stretch) -> list[ClosedLog]:
+def listed(log: CopyLog, stretch: Stretch) -> list[ClosedLog]:
     return log.closed(stretch.after, stretch.until)
 
 
@@ -202,7 +202,7 @@ def test_a_cut_segment_is_found(stretch: Stretch, tmp_path: Path) -> None:
 
 
 def test_another_clusters_segment_is_found(stretch: Stretch, tmp_path: Path) -> None:
-    other = PassiveLog(
+    other = CopyLog(
         stretch.places.copied(tmp_path),
         system_identifier=stretch.places.system_identifier + 1,
         major=stretch.places.pair.active.major,

@@ -307,13 +307,13 @@ def test_a_tablespace_made_by_log_does_not_wreck_a_live_one(scene: Scene) -> Non
 
 def closed_on_active(scene: Scene) -> Taken:
     """The log after the backup, from the active's own disk."""
-    from backupd.engines.postgres.closed_logs import PassiveLog
+    from backupd.engines.postgres.closed_logs import CopyLog
     from backupd.engines.postgres.prepare import close_log
     from tests.pg_pairs import server_of
 
     with server_of(scene.pair, "active") as server:
         until = close_log(server, "here").position
-    log = PassiveLog(
+    log = CopyLog(
         scene.pair.a.data,
         system_identifier=int(scene.taken.facts.system_identifier),
         major=scene.pair.a.major,

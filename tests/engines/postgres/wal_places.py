@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres.binaries import major_of
-from backupd.engines.postgres.closed_logs import PassiveLog
+from backupd.engines.postgres.closed_logs import CopyLog
 from backupd.engines.postgres.connect import Server
 from backupd.engines.postgres.prepare import closed_end
 from backupd.engines.postgres.timelines import Ancestry, ancestry_of
@@ -80,11 +80,9 @@ class Places:
         wait_until(received)
         return Position(str(self.timeline), end)
 
-    def log(
-        self, data_directory: Path | None = None, *, parse: bool = True, server: Server | None = None
-    ) -> PassiveLog:
+    def log(self, data_directory: Path | None = None, *, parse: bool = True, server: Server | None = None) -> CopyLog:
         """The log of the passive, or of another directory that has a ``pg_wal``."""
-        return PassiveLog(
+        return CopyLog(
             data_directory or self.pair.passive.data,
             system_identifier=self.system_identifier,
             major=self.pair.active.major,
