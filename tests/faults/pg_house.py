@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -228,6 +229,7 @@ def broken_home(kind: str = "paused", **how: Any) -> Iterator[BrokenHome]:
         made = BrokenHome(home, kind)
         made.prepare(**tables)
         yield made
+        sys.stderr.write(f"\n{kind}: replay ran again after at most {made.replays_seconds:.2f} s\n")
 
 
 @contextlib.contextmanager
