@@ -58,7 +58,7 @@ def choose_source(
         sentence = f"{passive.name} is the passive, healthy, and {_queue(passive)} log files behind"
         return UseCopy(passive.name, CopyRole.PASSIVE, (Reason("passive-healthy", sentence),))
     # A passive that is silent may be restarting; where it is the only choice, who calls asks it again anyway.
-    silent = passive.seen_at is None and rules.rule is SourceRule.PREFER_PASSIVE
+    silent = passive.seen_at is None and rules.rule is SourceRule.PREFER_PASSIVE and active_possible
     passing = passive.state in _PASSING_STATES or passive.state is CopyState.HEALTHY or silent
     if passing and waited_seconds < rules.wait_seconds_max:
         return WaitForCopy(tuple(problems))
@@ -96,7 +96,9 @@ def _fall_back(
     if rules.rule is SourceRule.PASSIVE_ONLY:
         return RefuseSource((*problems, Reason("passive-only", "the policy allows the passive only")))
     if not active_possible:
-        return RefuseSource((*problems, Reason("active-impossible", "this engine is never backed up from the active")))
+        return RefuseSource(
+            (*problems, Reason("active-impossible", "the active cannot stand in for what was asked for"))
+        )
     if active.state is not CopyState.HEALTHY:
         sentence = f"the active {active.name} is {active.state} and cannot stand in"
         return RefuseSource((*problems, Reason("active-unhealthy", sentence)))

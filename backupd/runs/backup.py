@@ -10,6 +10,7 @@ import backupd
 from backupd.archive.open_backup import OpenBackup
 from backupd.errors import BackupdError, DamageFound, FreezeBroken, Refused
 from backupd.journal.records import JsonValue, RunKind, TruncationNote
+from backupd.model.pair import CopyRole
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
 from backupd.model.states import RunEvent, RunState
@@ -205,7 +206,9 @@ def _log_of_pages(walk: Walk, plan: BackupPlan, end: PagesEnd, backup: OpenBacku
         try:
             return store_logs(walk.context, backup, checked_logs(walk, after, end.log_end), content)
         except BackupdError as error:
-            if error.exit_status != 7:
+            # Of an active that stands in no seed makes an old segment whole again, and its pages do not need it.
+            old = isinstance(error, DamageFound) and walk.context.writer.source_role is CopyRole.ACTIVE
+            if error.exit_status != 7 and not old:
                 raise
             walk.note(f"points in time between {after} and this full cannot be restored: {error.because}")
     if end.log_start == end.log_end:

@@ -12,6 +12,7 @@ from backupd.journal.records import JsonValue
 from backupd.model.pair import CopyRole, CopyState, PairStatus
 from backupd.model.position import Position, rebase
 from backupd.model.records import ArchivedBackup, BackupType, Stamps, StoredLog
+from backupd.model.rules import SourceRule
 from backupd.runs.archive_view import refuse_vanished
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
@@ -140,27 +141,35 @@ def _judge_source(context: RunContext, requested: BackupType, *, wait: bool) -> 
     The wait is bounded by the policy: ``source.wait_seconds_max``, and for a copy
     that is being started or seeded at least ``prepare.timeout_seconds``.
     """
-    began, asked_again = context.clock.monotonic(), not wait
+    began, asked_again, rules = context.clock.monotonic(), not wait, context.policy.source_rules()
+    # What a real run would come to after its wait is what a dry run has to say.
+    would_wait = 0.0 if wait or rules.rule is SourceRule.PASSIVE_ONLY else rules.wait_seconds_max
     while True:
         pair = context.writer.pair()
         waited = context.clock.monotonic() - began
         answer = choose_source(
-            context.policy.source_rules(),
+            rules,
             pair,
-            waited_seconds=waited,
+            waited_seconds=waited + would_wait,
             active_possible=context.writer.active_can_stand_in and requested.takes_pages,
         )
-        if isinstance(answer, UseCopy):
+        if isinstance(answer, UseCopy) and not _only_slow(context, pair, answer):
             return pair, answer
         if pair.passive.seen_at is None and not asked_again:
             asked_again = True
             if _answers(context):
                 continue
         passing = pair.passive.state in _PASSING_STATES and waited < context.policy.prepare.timeout_seconds
-        if not wait or (isinstance(answer, RefuseSource) and not passing):
+        slow_too_long = waited > rules.wait_seconds_max + context.policy.prepare.timeout_seconds
+        if not wait or slow_too_long or (isinstance(answer, RefuseSource) and not passing):
             raise _unfit(context.database, pair, "; ".join(str(reason) for reason in answer.reasons))
         context.tell(f"waiting for the passive copy, which {pair.passive.state.says}", state="waiting")
         context.clock.sleep(_POLL_SECONDS)
+
+
+def _only_slow(context: RunContext, pair: PairStatus, answer: UseCopy) -> bool:
+    """Whether the active would stand in for a passive that answers, to one who waits longer: no reason to read it."""
+    return answer.role is CopyRole.ACTIVE and pair.passive.seen_at is None and _answers(context)
 
 
 def _answers(context: RunContext) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backupd.errors import ArchiveUnreachable, BackupdError, NotFound
 from backupd.journal.records import Run, RunKind
+from backupd.model.pair import CopyRole
 from backupd.model.position import rebase
 from backupd.model.records import BackupRecord
 from backupd.model.states import EDGES, RunEvent, RunState
@@ -39,6 +40,7 @@ def recover_under_lease(context: RunContext, *, keep_stage: bool = False) -> tup
     What cannot be finished now (the archive is away) stays in the journal and is
     tried by the next run.
     """
+    context.writer.source_role = CopyRole.PASSIVE  # whatever the last run has read
     sentences: list[str] = []
     say = sentences.append
     for run in _dead(context):

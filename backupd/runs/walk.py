@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 
 from backupd.errors import BackupdError, DamageFound, NotHealthy, Refused
 from backupd.journal.records import JsonValue, Run
+from backupd.model.pair import CopyRole
 from backupd.model.states import EDGES, FINAL_STATES, RunEvent, RunState
 from backupd.runs.context import RunContext
 
@@ -19,7 +20,7 @@ class Walk:
     ``undo`` is unwound by the run when it ends, well or not; what is put on it
     last is undone first, so a freeze ends before its snapshot is discarded.
     ``storing`` is set before the first object goes to the archive: from then on the run leaves more than its intent.
-    ``source_copy`` is the passive that the plan has chosen, empty before.
+    ``source_copy`` is the copy that the plan has chosen, empty before; ``writer.source_role`` is the role that it had.
     """
 
     def __init__(self, context: RunContext, run: Run, undo: ExitStack) -> None:
@@ -84,7 +85,7 @@ class Walk:
 
 
 def told_as_role_change(walk: Walk, error: BackupdError) -> BackupdError:
-    """What a run ended with; where its source is the active by now, whatever went wrong went wrong for that reason."""
+    """What a run ended with; where its source has another role by now, all went wrong for that reason."""
     if not walk.source_copy or error.details.get("role_change") or error.exit_status not in _MAY_HIDE_A_ROLE_CHANGE:
         return error
     because, next_step = error.because, error.next_step
@@ -93,9 +94,11 @@ def told_as_role_change(walk: Walk, error: BackupdError) -> BackupdError:
             pair = walk.context.writer.pair()
         except BackupdError:
             return error
-        if pair.history is None or pair.active.name != walk.source_copy:
+        role = walk.context.writer.source_role
+        in_that_role, other = (pair.passive, "active") if role is CopyRole.PASSIVE else (pair.active, "passive")
+        if pair.history is None or in_that_role.name == walk.source_copy:
             return error
-        because = f"{walk.source_copy} was the passive and is the active now, so that {error.problem}: {error.because}"
+        because = f"{walk.source_copy} was the {role} and is the {other} now, so that {error.problem}: {error.because}"
         next_step = "nothing: the next run follows the new roles"
     return NotHealthy("the roles changed during the run", because=because, next_step=next_step, role_change=True)
 

@@ -73,8 +73,16 @@ def test_what_the_database_had_in_the_cache_stays(descriptor: int) -> None:
     assert second < 0.1
 
 
+@pytest.mark.parametrize(
+    ("release", "flags"), [("6.14.11-amd64", 0), ("6.15", 0), ("6.16.1", 0x80), ("7.0-rc1", 0x80), ("what", 0)]
+)
+def test_only_kernels_that_do_it_right_are_asked(monkeypatch: pytest.MonkeyPatch, release: str, flags: int) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "", "x86_64")))
+    assert UncachedReads()._flags == flags
+
+
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
-def test_an_older_kernel_is_asked_once(descriptor: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_filesystem_that_cannot_is_asked_once(descriptor: int, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     asked, real = [], os.preadv
 
     def preadv(fd: int, views: Sequence[memoryview], offset: int, flags: int = 0) -> int:
@@ -84,7 +92,9 @@ def test_an_older_kernel_is_asked_once(descriptor: int, monkeypatch: pytest.Monk
         return real(fd, views, offset)
 
     monkeypatch.setattr(os, "preadv", preadv)
-    read_all(UncachedReads(), descriptor)
+    reads = UncachedReads()
+    reads._flags = 0x80
+    read_all(reads, descriptor)
     assert [flags for flags in asked if flags] == [0x80]
     assert max(cached(descriptor)) < 0.1
 

@@ -54,9 +54,10 @@ def test_a_full_of_the_active_is_whole_and_completed_when_the_passive_is_back(ho
     home.archive_is_whole("read from the active")
     home.restores("read from the active")
 
-    refused = home.forked(*INCREMENTAL)
-    three_lines(refused, 7)
-    assert "active" in refused.err, "it says why the active cannot stand in for log"
+    problem, because, _ = three_lines(home.forked(*INCREMENTAL), 7)
+    assert "the active cannot stand in for what was asked for" in because, problem
+    planned = home.forked(*FULL, "--dry-run", "--json").json
+    assert planned["source_role"] == "active"
 
     again = home.forked(*FULL, "--json")
     assert again.json["state"] == "pending", "one that waits for its stamp is not in the next one's way"
@@ -68,6 +69,24 @@ def test_a_full_of_the_active_is_whole_and_completed_when_the_passive_is_back(ho
     assert any(f"it builds on the full {again.json['id']}" in note for note in found["notes"]), found["notes"]
     listed = json.loads(home.forked_ok("list", "orders", "--json").out)["backups"]
     assert {each["state"] for each in listed} == {"complete"}
+
+
+def test_what_goes_wrong_while_the_active_is_read_is_no_role_change(home: BrokenHome) -> None:
+    """And a slot that was lost with the passive is made anew, for the backup mode itself holds no log."""
+    pair = home.home.pair
+    slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'backupd'"
+    pair.passive.stop()
+    pair.active.psql("SELECT pg_drop_replication_slot('backupd')")
+    try:
+        answer = home.begin(*FULL, BACKUPD_FAULT="fail:1@pg.backup_mode.start", BACKUPD_FAULT_ROLE="run").ended()
+        problem, _, _ = three_lines(answer, 7)
+        assert "roles changed" not in problem
+        assert pair.active.psql(slots) == "1"
+        home.archive_is_whole("the backup mode failed")
+    finally:
+        pair.passive.start()
+        pair.wait_streaming()
+    home.judge("the backup mode failed", restore=False)
 
 
 def test_a_healthy_passive_is_preferred(home: BrokenHome) -> None:

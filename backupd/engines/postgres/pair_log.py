@@ -83,7 +83,7 @@ class PairLog:
         while True:
             try:
                 return self._close_after(reading.end(), name, max(1.0, deadline - time.monotonic()), report)
-            except NotHealthy as error:
+            except (NotHealthy, ConfigInvalid) as error:  # a server on its way down has no postmaster.pid already
                 over = time.monotonic() + _AGAIN_SECONDS > deadline
                 if over or error.details.get("role_change") or self._is_source(reading.source) is False:
                     raise
@@ -109,6 +109,7 @@ class PairLog:
                 closed = close_log(active, name)
                 report(Progress("waiting for the log that the pages need", 0, 0))
                 wait_received(passive, closed.lsn_end, seconds_max)
+        self._source_log(pair)  # for notes and segments, which ask nobody any more
         size = pair.need(self._writer.source_role).wal_segment_bytes
         first = end.start_lsn // size * size
         # A segment in which a timeline began starts in the one before it; so does its log file.
@@ -117,7 +118,8 @@ class PairLog:
 
     def closed(self, after: Position, until: Position) -> Sequence[ClosedLog]:
         """See ``ports.Writer``."""
-        return self._source_log(self._needed()).closed(after, until)
+        log = self._read[1] if self._read is not None else self._source_log(self._needed())
+        return log.closed(after, until)
 
     def check(self, closed: ClosedLog) -> None:
         """See ``ports.Writer``."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.prepare import prepare, prepare_alone
-from backupd.engines.postgres.slots import ensure_slots
+from backupd.engines.postgres.slots import ensure_slot, ensure_slots
 from backupd.model.pair import CopyRole
 from backupd.ports import Prepared, ReportProgress
 
@@ -21,7 +21,9 @@ def prepare_source(writer: PostgresWriter, *, checkpoint: bool, seconds_max: flo
     pair.need(writer.source_role)
     if writer.source_role is CopyRole.ACTIVE:
         with connect(writer.copies[pair.active].conninfo, copy=pair.active) as server:
-            return prepare_alone(server, writer.restore_point())
+            made_one = ensure_slot(server, writer.options.slot)  # backup mode itself holds no log
+            prepared = prepare_alone(server, writer.restore_point())
+        return replace(prepared, notes=(*filter(None, (made_one,)), *prepared.notes))
     with writer.servers(pair) as (active, passive):
         made = ensure_slots(active, passive, writer.options.slot)
         prepared = prepare(

@@ -90,11 +90,12 @@ def ensure_slots(active: Server, passive: Server, name: str) -> tuple[str, ...]:
         ConfigInvalid: a slot of that name is not ours, or our role may not make one.
         NotHealthy: the server has no room for another slot.
     """
-    notes = [_ensure(server, name) for server in (active, passive)]
+    notes = [ensure_slot(server, name) for server in (active, passive)]
     return tuple(note for note in notes if note)
 
 
-def _ensure(server: Server, name: str) -> str:
+def ensure_slot(server: Server, name: str) -> str:
+    """The same for one copy: what was done, empty when the slot was there. Raises ConfigInvalid, NotHealthy."""
     slot = slot_facts(server, name)
     if slot is not None and not slot.physical:
         raise ConfigInvalid(

@@ -162,6 +162,7 @@ class PostgresWriter:
         """See ``ports.Writer``; the slots that hold the log are made first, where they are missing."""
         from backupd.engines.postgres.preparing import prepare_source
 
+        self._log = None  # what an earlier run has read of the log is its own
         return prepare_source(self, checkpoint=checkpoint, seconds_max=timeout_seconds, report=report)
 
     def restore_point(self) -> str:
