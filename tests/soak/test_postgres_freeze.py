@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -54,14 +56,14 @@ def digest(directory: Path) -> str:
 
 
 def digests_while_stopped(home: PgHome, run: subprocess.Popen[str]) -> tuple[str, str]:
-    """The snapshot's digest, twice, a while apart: when replay runs again the run is stopped, so that it stays."""
-    data, marker = home.pair.passive.data, home.state / "replay-paused.json"
-    deadline, frozen = time.monotonic() + 600, False
+    """The snapshot's digest, twice, a while apart: when the run is past its thaw it is stopped, so that it stays."""
+    data, journal = home.pair.passive.data, home.state.parent / "journal.db"
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and run.poll() is None:
-        frozen = frozen or marker.exists()
-        if frozen and not marker.exists():
-            break
-        time.sleep(0.01)
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(journal, timeout=1)) as opened:
+            if ("thawed",) in opened.execute("SELECT state FROM runs").fetchall():
+                break
+        time.sleep(0.02)
     run.send_signal(signal.SIGSTOP)
     try:
         (snapshot,) = [path for path in data.glob("*backupd-snapshot/*") if path.is_dir()]
