@@ -101,7 +101,8 @@ class SourceOptions(Section):
     rule: Literal["passive-only", "prefer-passive"] = Field(
         default="passive-only",
         description="passive-only: the active is never read. prefer-passive (postgres): a full or copy is read from the"
-        " active when the passive is away or unfit after wait_seconds_max; the active pays for that one.",
+        " active when the passive is away or unfit after wait_seconds_max; the active pays for that one, and a host"
+        " that is cut off from a standby that was promoted would read the old active.",
     )
     lag_logs_max: int | None = Field(
         default=None,
