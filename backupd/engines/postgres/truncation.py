@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backupd.engines.postgres.connect import Server
+from backupd.engines.postgres.replay_pause import role_changed
 from backupd.engines.postgres.slots import UNRESERVED, advance, slot_facts, slots_of
 from backupd.engines.postgres.timelines import Ancestry, segment_history
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, parse_segment_name, segment_name, segment_start
@@ -186,12 +187,17 @@ def _streaming_slot(active: Server, passive: Server) -> tuple[str, int] | None:
 
 
 def _wait_replayed(active: Server, passive: Server, seconds_max: float) -> bool:
-    """Whether the passive replays within so long all that the active has written by now."""
+    """Whether the passive replays within so long all that the active has written by now.
+
+    Raises NotHealthy: it was promoted, and will never replay it.
+    """
     target = parse_lsn(active.value("SELECT pg_current_wal_lsn()::text"))
     ends = time.monotonic() + seconds_max
     while True:
-        replayed = passive.value("SELECT pg_last_wal_replay_lsn()::text")
-        if replayed is not None and parse_lsn(replayed) >= target:
+        now = passive.row("SELECT pg_is_in_recovery() AS standby, pg_last_wal_replay_lsn()::text AS replayed")
+        if not now["standby"]:
+            raise role_changed(passive.words)
+        if now["replayed"] is not None and parse_lsn(now["replayed"]) >= target:
             return True
         if time.monotonic() >= ends:
             return False
