@@ -63,8 +63,7 @@ class RestorePath:
     whole, if any, and then those that follow it without a gap.
     Replay stops at the last commit not after ``until`` or ``at``, of which exactly
     one is set.  ``end`` is where the last log file ends: the restore stops there or before.
-    ``backups`` are the ids that all this is named by, the full first.  ``histories``
-    are all that the archive has backups of: what is restored begins none of them anew.
+    ``backups`` are the ids that all this is named by, the full first.
     """
 
     full: ArchivedBackup
@@ -74,7 +73,6 @@ class RestorePath:
     at: datetime | None
     backups: tuple[str, ...]
     reasons: tuple[Reason, ...]
-    histories: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +276,7 @@ def build_path(
     until = goal.position if goal.at is None else None
     names = (record.id, *(name for name in dict.fromkeys(walk.names) if name != record.id))
     logs = lineage.logs_as_stored((*own_logs(record), *walk.logs))
-    histories = frozenset(one.record.log_end.history for one in lineage.stored)
-    return RestorePath(lineage.as_stored(base), logs, walk.place, until, goal.at, names, tuple(reasons), histories)
+    return RestorePath(lineage.as_stored(base), logs, walk.place, until, goal.at, names, tuple(reasons))
 
 
 def _not_found(wish: RestoreWish, windows: Sequence[RecoveryWindow], backups: Sequence[ArchivedBackup]) -> NotFound:

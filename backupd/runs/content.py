@@ -89,12 +89,12 @@ def _engine_check(walk: Walk, captured: Captured) -> None:
 
 
 def _suspect(context: RunContext, because: str, **details: object) -> DamageFound:
-    """Mark the passive, then say it: nothing is backed up from it or truncated until it is seeded.
+    """The error to raise; the passive is marked first: nothing is backed up from it or truncated until it is seeded.
 
     Of an active that stands in nothing is marked: people work on it, and have to decide.
     """
     if context.writer.source_role is CopyRole.ACTIVE:
-        raise DamageFound(
+        return DamageFound(
             f"the active copy of {context.database} is damaged",
             because=because,
             next_step=f"fail over to a sound standby, or restore it: backupctl restore {context.database}",

@@ -33,9 +33,9 @@ class Rebuild:
             ArchiveUnreachable: the archive went away.
             NotHealthy: the stage cannot be written.
         """
-        # The plan may be old: somebody read it before he said yes, and a failover may have come in between.
-        now = {backup.record.log_end.history for backup in self._context.archive().list().backups}
-        self._target.reserve(now | self._route.histories)
+        # Asked again, for the plan may be old: somebody read it before he said yes, and a failover came in between.
+        used = {backup.record.log_end.history for backup in self._context.archive().list().backups}
+        self._target.reserve(used)
         self._fetch_pages()
         self._replay()
 

@@ -52,20 +52,19 @@ class PairLog:
             self._read = (name, log)
         return self._read[1]
 
-    def _both(self) -> PgPair:
-        pair = self._writer.judged()
-        pair.need_both()
-        return pair
-
     def _needed(self) -> PgPair:
         pair = self._writer.judged()
         pair.need(self._writer.source_role)
         return pair
 
+    def _log(self) -> CopyLog:
+        """The log of the copy that is read; servers are asked only by the first of a run."""
+        return self._read[1] if self._read is not None else self._source_log(self._needed())
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What a record says about how its log was checked."""
-        return self._source_log(self._needed()).notes if self._read is None else self._read[1].notes
+        return self._log().notes
 
     def close_after(
         self, reading: Reading, name: str, seconds_max: float, report: ReportProgress
@@ -118,13 +117,11 @@ class PairLog:
 
     def closed(self, after: Position, until: Position) -> Sequence[ClosedLog]:
         """See ``ports.Writer``."""
-        log = self._read[1] if self._read is not None else self._source_log(self._needed())
-        return log.closed(after, until)
+        return self._log().closed(after, until)
 
     def check(self, closed: ClosedLog) -> None:
         """See ``ports.Writer``."""
-        log = self._read[1] if self._read is not None else self._source_log(self._needed())
-        log.check(closed)
+        self._log().check(closed)
 
     def stamps(self) -> Stamps:
         """What the copy that is read has seen. Raises NotHealthy, ConfigInvalid."""
@@ -188,7 +185,8 @@ class PairLog:
 
     def truncate(self, before: Position) -> Truncated:
         """See ``ports.Writer``."""
-        pair, seconds_max = self._both(), self._writer.options.server_seconds_max
+        pair, seconds_max = self._writer.judged(), self._writer.options.server_seconds_max
+        pair.need_both()
         with self._writer.servers(pair) as (active, passive):
             return truncate(active, passive, before, self._place(pair), seconds_max=seconds_max)
 

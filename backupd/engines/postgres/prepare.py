@@ -104,12 +104,6 @@ def prepare(
     return Prepared(closed.position, closed.at)
 
 
-def prepare_alone(active: Server, name: str) -> Prepared:
-    """Close the log of an active that is read itself; no passive is waited for. Raises NotHealthy."""
-    closed = close_log(active, name)
-    return Prepared(closed.position, closed.at, ("the active is read: it pays for this backup",))
-
-
 def take_checkpoint(server: Server, deadline: float) -> Checkpoint:
     """A CHECKPOINT of the active, and where it lies. Raises NotHealthy."""
     step("pg.prepare.checkpoint")

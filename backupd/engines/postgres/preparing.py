@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backupd.engines.postgres.connect import connect
-from backupd.engines.postgres.prepare import prepare, prepare_alone
+from backupd.engines.postgres.prepare import close_log, prepare
 from backupd.engines.postgres.slots import ensure_slot, ensure_slots
 from backupd.model.pair import CopyRole
 from backupd.ports import Prepared, ReportProgress
@@ -22,8 +22,9 @@ def prepare_source(writer: PostgresWriter, *, checkpoint: bool, seconds_max: flo
     if writer.source_role is CopyRole.ACTIVE:
         with connect(writer.copies[pair.active].conninfo, copy=pair.active) as server:
             made_one = ensure_slot(server, writer.options.slot)  # backup mode itself holds no log
-            prepared = prepare_alone(server, writer.restore_point())
-        return replace(prepared, notes=(*filter(None, (made_one,)), *prepared.notes))
+            closed = close_log(server, writer.restore_point())
+        notes = ("the active is read: it pays for this backup", made_one)
+        return Prepared(closed.position, closed.at, tuple(filter(None, notes)))
     with writer.servers(pair) as (active, passive):
         made = ensure_slots(active, passive, writer.options.slot)
         prepared = prepare(
