@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backupd.engines.postgres.connect import Server
-from backupd.engines.postgres.replay_pause import role_changed
+from backupd.engines.postgres.replay_pause import Replay, look, role_changed
 from backupd.engines.postgres.slots import UNRESERVED, advance, slot_facts, slots_of
 from backupd.engines.postgres.timelines import Ancestry, segment_history
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, parse_segment_name, segment_name, segment_start
@@ -194,10 +194,10 @@ def _wait_replayed(active: Server, passive: Server, seconds_max: float) -> bool:
     target = parse_lsn(active.value("SELECT pg_current_wal_lsn()::text"))
     ends = time.monotonic() + seconds_max
     while True:
-        now = passive.row("SELECT pg_is_in_recovery() AS standby, pg_last_wal_replay_lsn()::text AS replayed")
-        if not now["standby"]:
+        now = look(passive)
+        if now.replay is Replay.ENDED:
             raise role_changed(passive.words)
-        if now["replayed"] is not None and parse_lsn(now["replayed"]) >= target:
+        if now.replayed >= target:
             return True
         if time.monotonic() >= ends:
             return False
