@@ -82,7 +82,7 @@ class House:
 
         loaded = self._loaded(database)
         policy, state_dir = loaded.policy, self.config.state_dir / database
-        return RunContext(
+        context = RunContext(
             database=database,
             policy=policy,
             policy_path=loaded.path,
@@ -102,6 +102,7 @@ class House:
             state_dir=state_dir,
             report=report or silent,
         )
+        return _with_second_archive(context, self.clock)
 
     def replicators(self) -> tuple[Supervisor, ...]:
         """What the service keeps running: the replication of every pair that backupd itself replicates.
@@ -231,6 +232,26 @@ def _archive_opener(policy: Policy, clock: Clock) -> OpenArchive:
         return repository.database(policy.database, policy.engine, identity)
 
     return open_archive
+
+
+def _with_second_archive(context: RunContext, clock: Clock) -> RunContext:
+    """The context, with another one beside it that has the policy's second archive for its archive."""
+    from dataclasses import replace
+
+    from backupd.policy.second_archive import for_second_archive
+
+    policy = for_second_archive(context.policy)
+    if policy is not None:
+        context.second = replace(
+            context,
+            policy=policy,
+            open_archive=_archive_opener(policy, clock),
+            probe_store=lambda: _store(policy.archive, make=True),
+            open_store=lambda: _store(policy.archive, make=False),
+            archive_free_bytes=lambda: _free_bytes(policy.archive),
+            first=context,
+        )
+    return context
 
 
 def _store(url: str, *, make: bool) -> ObjectStore:
