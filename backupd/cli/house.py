@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.cli.options import Which
 from backupd.errors import BackupdError, NotFound
 
 if TYPE_CHECKING:
@@ -61,17 +62,25 @@ def _name_the_database(error: BackupdError) -> None:
         error.next_step = error.next_step.replace("DATABASE", _meant[-1])
 
 
-def one(house: House, database: str, report: ReportProgress | None = None) -> RunContext:
-    """Everything a run on this database needs.
+def one(
+    house: House, database: str, report: ReportProgress | None = None, *, archive: Which = Which.FIRST
+) -> RunContext:
+    """Everything a run on this database needs, with one of its policy's archives.
 
     Raises:
         NotFound: no policy names it; the nearest right name is said.
+        ConfigInvalid: the second archive is meant, and the policy names none.
     """
     _meant.append(database)
     try:
-        return house.context(database, report) if report else house.context(database)
+        context = house.context(database, report) if report else house.context(database)
     except NotFound:
         raise unknown(database, house.databases()) from None
+    if archive is Which.FIRST:
+        return context
+    from backupd.runs.second_archive import second_of
+
+    return second_of(context)
 
 
 def chosen(house: House, database: str | None) -> Sequence[str]:

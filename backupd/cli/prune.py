@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backupd.cli import house, human, output, progress
-from backupd.cli.options import AnyDatabaseArgument, ConfigOption, DryRunOption, JsonOption, YesOption
+from backupd.cli.options import (
+    AnyDatabaseArgument,
+    ArchiveOption,
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    Which,
+    YesOption,
+)
 from backupd.cli.question import agreed
 from backupd.errors import NotFound
 
 if TYPE_CHECKING:
     from backupd.runs.context import RunContext
 
-EXAMPLES = ("backupctl prune orders --dry-run", "backupctl prune --yes")
+EXAMPLES = ("backupctl prune orders --dry-run", "backupctl prune --yes", "backupctl prune orders --archive second")
 
 
 def prune(
@@ -24,6 +32,7 @@ def prune(
     force: Annotated[
         bool, typer.Option("--force", help="Also when an unusually large share of the backups would go.")
     ] = False,
+    archive: ArchiveOption = Which.FIRST,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -35,17 +44,18 @@ def prune(
     answers: list[dict[str, Any]] = []
     with house.opened(config) as opened:
         for name in house.chosen(opened, database):
-            if database is None and not _has_archive(house.one(opened, name)):
+            if database is None and not _has_archive(house.one(opened, name, archive=archive)):
                 output.say(f"{name}  has no backup yet")
                 continue
             if not dry_run and not yes and not as_json and sys.stdin.isatty():
-                plan = plan_prune(house.one(opened, name))
+                plan = plan_prune(house.one(opened, name, archive=archive))
                 print_plan(name, plan)
                 if plan.retention.drop and not agreed(f"remove {human.count(len(plan.retention.drop), 'backup')}?"):
                     output.print_line("nothing was removed")
                     continue
             with progress.shown() as report:
-                outcome = run_prune(house.one(opened, name, report), dry_run=dry_run, force=force)
+                context = house.one(opened, name, report, archive=archive)
+                outcome = run_prune(context, dry_run=dry_run, force=force)
             answers.append({"database": name, "dry_run": dry_run, **outcome.to_json()})
             if not as_json:
                 _print(name, outcome, dry_run=dry_run)

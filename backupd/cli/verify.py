@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backupd.cli import house, human, output, progress
-from backupd.cli.options import ConfigOption, JsonOption
+from backupd.cli.options import ArchiveOption, ConfigOption, JsonOption, Which
 from backupd.errors import DamageFound, NotFound
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def verify(
             "--level", help="manifest: the records; presence: each object and its size; data: every byte is read."
         ),
     ] = Level.DATA,
+    archive: ArchiveOption = Which.FIRST,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:
@@ -46,10 +47,11 @@ def verify(
     answers: list[dict[str, Any]] = []
     findings: list[str] = []
     with house.opened(config) as opened:
-        for name, ids in _by_database(opened, backups or []).items():
+        for name, ids in _by_database(opened, backups or [], archive).items():
             try:
                 with progress.shown() as report:
-                    outcome = run_verify(house.one(opened, name, report), level=level.value, backup_ids=tuple(ids))
+                    context = house.one(opened, name, report, archive=archive)
+                    outcome = run_verify(context, level=level.value, backup_ids=tuple(ids))
             except NotFound as nothing:
                 if backups:
                     raise
@@ -73,7 +75,7 @@ def verify(
     return damage.exit_status
 
 
-def _by_database(opened: House, words: list[str]) -> dict[str, list[str]]:
+def _by_database(opened: House, words: list[str], archive: Which) -> dict[str, list[str]]:
     """The databases to look at, each with the ids that were asked for (none: all of its backups).
 
     A word that is a database's name means all of its backups.
@@ -92,7 +94,7 @@ def _by_database(opened: House, words: list[str]) -> dict[str, list[str]]:
     missing = set(ids)
     for name in names:
         try:
-            listing = house.one(opened, name).archive().list()
+            listing = house.one(opened, name, archive=archive).archive().list()
         except NotFound:
             continue
         held = {archived.record.id for archived in listing.backups}
