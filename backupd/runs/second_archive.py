@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.archive import names
 from backupd.archive.copy_intent import settle_copies
 from backupd.archive.replica import refuse_other_archive
 from backupd.archive.repository import Repository
@@ -192,9 +191,3 @@ def queue_words(waiting: Sequence[ArchivedBackup]) -> str:
     size = size_text(sum(backup.record.stored_bytes for backup in waiting))
     what = f"1 backup ({size}) waits" if len(waiting) == 1 else f"{len(waiting)} backups ({size}) wait"
     return f"{what} to be copied to the second archive, the oldest is {waiting[0].record.id}"
-
-
-def record_labels(context: RunContext) -> frozenset[str]:
-    """The labels of all records, by a listing alone. Raises ArchiveUnreachable."""
-    dbid = names.database_id(context.database, context.engine)
-    return frozenset(names.label_in(each.name) for each in context.open_store().list(names.records_prefix(dbid)))

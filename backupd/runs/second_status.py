@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from backupd.archive import names
 from backupd.errors import BackupdError, NotFound
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.states import RunState
 from backupd.runs.context import RunContext
-from backupd.runs.second_archive import CopyQueue, copy_queue, queue_words, record_labels
+
+if TYPE_CHECKING:  # status is quick: what reads records is imported when there is something to copy
+    from backupd.runs.second_archive import CopyQueue
 
 
 def second_status(context: RunContext, alarms: list[str]) -> dict[str, JsonValue] | None:
@@ -25,12 +30,12 @@ def second_status(context: RunContext, alarms: list[str]) -> dict[str, JsonValue
         "waiting_bytes": 0,
     }
     try:
-        first = record_labels(context)
+        first = _record_labels(context)
     except BackupdError:
         return {**answer, "state": "not known"}  # the first archive is away: that is an alarm already
     try:
         # Names are enough while the second archive has all of them: then no record is read.
-        queue = copy_queue(context) if first - record_labels(second) else None
+        queue = _queue(context) if first - _record_labels(second) else None
     except NotFound:
         return answer  # nothing was ever backed up
     except BackupdError as error:
@@ -47,8 +52,22 @@ def second_status(context: RunContext, alarms: list[str]) -> dict[str, JsonValue
     }
 
 
+def _queue(context: RunContext) -> CopyQueue:
+    from backupd.runs.second_archive import copy_queue
+
+    return copy_queue(context)
+
+
+def _record_labels(context: RunContext) -> frozenset[str]:
+    """The labels of all records, by a listing alone. Raises ArchiveUnreachable."""
+    dbid = names.database_id(context.database, context.engine)
+    return frozenset(names.label_in(each.name) for each in context.open_store().list(names.records_prefix(dbid)))
+
+
 def _queue_alarms(context: RunContext, queue: CopyQueue) -> list[str]:
     """Nothing is wrong with a queue while a run works on the database, for it ends with a copy."""
+    from backupd.runs.second_archive import queue_words
+
     alarms = [f"backup {id_} is not in the second archive: {because}" for id_, because in queue.stuck.items()]
     dead = {run.id for run in context.journal.abandoned(context.database)}
     if not queue.waiting or any(run.id not in dead for run in context.journal.in_progress(context.database)):
