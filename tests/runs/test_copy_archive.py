@@ -174,8 +174,9 @@ class TestCopy:
         run_copy_archive(behind.context())
         shutil.move(behind.second, behind.root / "away")
         behind.second.mkdir()
-        with pytest.raises(ArchiveUnreachable, match="is empty now"):
-            run_copy_archive(behind.context())
+        for dry_run in (True, False):
+            with pytest.raises(ArchiveUnreachable, match="is empty now"):
+                run_copy_archive(behind.context(), dry_run=dry_run)
         assert list(behind.second.iterdir()) == []
 
     def test_a_dead_copy_is_told_once_and_gone_on_with(self, behind: World) -> None:
@@ -217,6 +218,22 @@ class TestTruncation:
         assert not run_verify(second).sound
         assert run_verify(behind.context()).sound
         assert explain_truncation(behind.context()).state == "kept"
+
+    def test_log_of_an_ended_history_goes_only_as_far_as_both_have_it(self, world: World) -> None:
+        world.with_second(archives_min=2, retention={"keep_fulls_min": 1})
+        world.policy["retention"] = {"keep_fulls_min": 5}
+        full = run_backup(world.context(), BackupType.FULL).record
+        assert full is not None
+        away(world)
+        world.writer.commit("one")
+        run_backup(world.context(), BackupType.INCREMENTAL)
+        back(world)
+        world.writer.change(history="2" * 16, passive="must be seeded")
+        world.writer.commit("in another history")
+        following = run_backup(world.context(), BackupType.FULL)
+        assert following.truncation is not None
+        assert following.truncation.state == "truncated"
+        assert world.writer.spared == {full.log_end.history: full.log_end.offset}
 
 
 class TestPrune:
