@@ -72,6 +72,14 @@ def is_label(text: str) -> bool:
     return True
 
 
+KEYS = "keys/"
+
+
+def key_name(kid: str) -> str:
+    """What is known of a recipient; ``kid`` is its id."""
+    return f"{KEYS}{kid}.json"
+
+
 def database_prefix(dbid: str) -> str:
     """Everything about one database begins so."""
     return f"db/{dbid}/"

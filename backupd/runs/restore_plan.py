@@ -13,7 +13,7 @@ from backupd.errors import DamageFound, NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup
-from backupd.pipeline.fetch import FetchPlan, plan_fetch
+from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch
 from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
 from backupd.runs import restore_words
 from backupd.runs.context import RunContext
@@ -242,7 +242,7 @@ def _log_room(route: RestorePath, facts: TargetFacts) -> int:
 
 def _fetches(archive: DatabaseArchive, full: ArchivedBackup, place: RestoreTarget) -> list[FetchPlan]:
     return [
-        plan_fetch(file, archive.store, place.stage_file(file), place.live_file(file))
+        plan_fetch(file, archive.store, place.stage_file(file), place.live_file(file), keys=archive.keys)
         for file in reversed(full.record.files)
     ]
 

@@ -18,7 +18,8 @@ from backupd.engines.file_reader import FileReader
 from backupd.errors import ArchiveUnreachable, DamageFound, InjectedFault, NotHealthy
 from backupd.model.records import BackupType, Progress, StoredFile
 from backupd.pipeline import layout
-from backupd.pipeline.fetch import FetchResult, fetch_file, plan_fetch
+from backupd.pipeline.fetch import FetchResult, fetch_file
+from backupd.pipeline.fetch_plan import plan_fetch
 from backupd.pipeline.store import store_file
 from tests.archive_builders import PAGE_BYTES, FileSource, hashes_of, open_archive, take_full, write_pages
 from tests.fakes_store import FailingStore, MemoryStore
