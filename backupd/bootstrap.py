@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from backupd.archive.keys import KeySources, keys_from
 from backupd.errors import ConfigInvalid
 
 if TYPE_CHECKING:  # a command imports only what it uses, so that status and --help answer at once
@@ -49,6 +50,7 @@ class House:
         self.clock = clock
         self._journal: Journal | None = None
         self._policies: dict[str, LoadedPolicy] | None = None
+        self.key_sources = KeySources()
 
     @property
     def journal(self) -> Journal:
@@ -91,7 +93,7 @@ class House:
             clock=self.clock,
             providers=_providers(policy, state_dir),
             choose_provider=_chooser(policy, state_dir),
-            open_archive=_archive_opener(policy, self.clock),
+            open_archive=_archive_opener(policy, self.clock, self.key_sources),
             probe_store=lambda: _store(policy.archive, make=True),
             open_store=lambda: _store(policy.archive, make=False),
             archive_free_bytes=lambda: _free_bytes(policy.archive),
@@ -222,15 +224,38 @@ def _chooser(policy: Policy, state_dir: Path) -> Callable[[Path], Choice]:
     return choose
 
 
-def _archive_opener(policy: Policy, clock: Clock) -> OpenArchive:
+def _archive_opener(policy: Policy, clock: Clock, sources: KeySources) -> OpenArchive:
+    encryption = policy.encryption
+    recipients = tuple(encryption.recipients) if encryption is not None else ()
+    own_key = Path(encryption.key_file) if encryption is not None and encryption.key_file else None
+
     def open_archive(identity: str | None) -> DatabaseArchive:
         from backupd.archive.repository import Repository
 
+        keys = keys_from(recipients, own_key, sources)
         store = _store(policy.archive, make=identity is not None)
-        repository = Repository.open(store, clock) if identity is None else Repository.create(store, clock)
+        if identity is None:
+            return Repository.open(store, clock, keys).database(policy.database, policy.engine, None)
+        repository = Repository.create(store, clock, keys)
+        repository.keep_recipients(_protected_key(policy))
         return repository.database(policy.database, policy.engine, identity)
 
     return open_archive
+
+
+def _protected_key(policy: Policy) -> bytes | None:
+    """The policy's key under its passphrase. Raises ConfigInvalid."""
+    path = policy.encryption.protected_key if policy.encryption is not None else None
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as problem:
+        raise ConfigInvalid(
+            f"cannot read the protected key {path}",
+            because=problem.strerror or str(problem),
+            next_step="put the file that backupctl init wrote back, or correct encryption.protected_key in the policy",
+        ) from problem
 
 
 def _store(url: str, *, make: bool) -> ObjectStore:
