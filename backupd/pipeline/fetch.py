@@ -110,6 +110,7 @@ def fetch_file(
         fetch.run(use_local=True)
         if fetch.plain != stored.blake3 and fetch.reused_pages:
             # A page that is not the archived one had its hash: 2**-64, but then only fetching everything helps.
+            stage.distrust()
             fetch = _Fetch(sides, pool, 2 * workers, report)
             fetch.run(use_local=False)
         if fetch.plain != stored.blake3:
