@@ -140,6 +140,12 @@ def record_name(dbid: str, label: str) -> str:
     return f"db/{dbid}/backup/{label}"
 
 
+def is_record(name: str) -> bool:
+    """Whether an object of that name is the record of a backup."""
+    parts = name.split("/")
+    return len(parts) == 4 and parts[0] == "db" and parts[2] == "backup" and is_label(parts[3])
+
+
 def tombs_prefix(dbid: str) -> str:
     """All tombs begin so."""
     return f"db/{dbid}/tomb/"

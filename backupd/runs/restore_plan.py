@@ -19,6 +19,7 @@ from backupd.runs import restore_words
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
 from backupd.runs.needed import needed_objects
+from backupd.runs.rolled_back import rolled_back
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
@@ -168,7 +169,7 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         present=restore_words.present(facts),
         lost=restore_words.lost(context, facts, route, listing.backups),
         blockers=restore_words.blockers(context, facts, needed),
-        notes=tuple(str(reason) for reason in route.reasons),
+        notes=(*(str(reason) for reason in route.reasons), *rolled_back(context, listing.by_id())),
         steps=restore_words.steps(context, facts, route),
     )
 
