@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from backupd.archive.database import DatabaseArchive
+from backupd.archive.keys import ArchiveKeys
 from backupd.archive.open_backup import OpenBackup
 from backupd.archive.repository import Repository
 from backupd.engines.file_reader import FileReader
@@ -111,10 +112,14 @@ def write_log(directory: Path, number: int, *, history: str = HISTORY, entries: 
 
 
 def open_archive(
-    store: ObjectStore, clock: ObedientClock | None = None, identity: str | None = "pair-1"
+    store: ObjectStore,
+    clock: ObedientClock | None = None,
+    identity: str | None = "pair-1",
+    keys: ArchiveKeys | None = None,
+    database: str = "orders",
 ) -> DatabaseArchive:
     """The part of the database ``orders``; everything is made when it is missing."""
-    return Repository.create(store, clock or ObedientClock()).database("orders", "sqlite", identity)
+    return Repository.create(store, clock or ObedientClock(), keys).database(database, "sqlite", identity)
 
 
 def record_of(

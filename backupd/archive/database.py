@@ -13,12 +13,13 @@ from backupd.archive.findings import Finding, finding_of
 from backupd.archive.holder import this_process
 from backupd.archive.intent import Intent
 from backupd.archive.listing import Listing, chain_findings
-from backupd.archive.objects import Sealed, read_whole, twice
-from backupd.archive.record import AbortRecord, decode_record
+from backupd.archive.objects import read_whole, twice
+from backupd.archive.record import AbortRecord, decode_record, mac_of
 from backupd.archive.verdict import Verdict, verdict_from_json
 from backupd.digests import sha256_hex
 from backupd.errors import Busy, DamageFound, NotFound, ObjectMissing, Refused
-from backupd.model.records import ArchivedBackup, BackupType, StoredFile, StoredLog
+from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, StoredFile, StoredLog
+from backupd.pipeline.container import damage
 from backupd.steps import step
 
 if TYPE_CHECKING:  # listing must not wait for what only storing and fetching need
@@ -37,7 +38,8 @@ class DatabaseArchive:
         self.name = name
         self.engine = engine
         self.dbid = dbid
-        self.sealed = Sealed(repository.store, repository.uuid)
+        self.keys = repository.keys
+        self.sealed = repository.sealed
 
     # --- reading ---
 
@@ -104,16 +106,35 @@ class DatabaseArchive:
         return twice(self.store, name, look)
 
     def fetch_log(self, stored: StoredLog, to: Path) -> None:
-        """Write a log file ``to`` (0600), whole and checked, or leave nothing. Raises DamageFound, ObjectMissing."""
+        """Write a log file ``to`` (0600), whole and checked, or leave nothing.
+
+        Raises:
+            DamageFound, ObjectMissing: as they say.
+            KeyMissing: it is encrypted, and no key at hand opens it.
+        """
         from backupd.archive.logs import fetch_log
 
-        fetch_log(self.store, stored, to)
+        fetch_log(self.store, stored, to, self.keys)
 
     def load_map(self, stored: StoredFile) -> Hashes:
-        """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing."""
+        """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing, KeyMissing."""
         from backupd.pipeline.fetch import load_map
 
-        return twice(self.store, stored.map.name, lambda: load_map(self.store, stored))
+        return twice(self.store, stored.map.name, lambda: load_map(self.store, stored, self.keys))
+
+    def check_mac(self, record: BackupRecord) -> None:
+        """Whether an encrypted backup's record is the one that its writer made; says nothing about others.
+
+        Raises:
+            DamageFound: somebody without the data key has changed it.
+            KeyMissing: no key at hand opens its data key.
+        """
+        if record.encryption is None:
+            return
+        name = names.record_name(self.dbid, record.id)
+        key = self.keys.data_key(name, record.encryption.key)
+        if mac_of(record, key, object_name=name, repository=self.repository.uuid) != record.encryption.mac:
+            raise damage(name, "it was changed by somebody who does not have the backup's key")
 
     # --- a new backup ---
 
@@ -124,11 +145,13 @@ class DatabaseArchive:
 
         Raises:
             Busy: a deletion is going on, or was interrupted (``sweep`` finishes it).
+            ConfigInvalid: a recipient of the policy is none.
             Refused: the parent is being deleted; take a full.
             ObjectExists: the label is taken.
         """
         from backupd.archive.open_backup import OpenBackup
 
+        key = self.keys.new_data_key()
         label = label or self._free_label(backup_type)
         intent = Intent(
             label=label,
@@ -139,7 +162,7 @@ class DatabaseArchive:
         )
         step("archive.intent")
         self.sealed.create("intent", names.intent_name(self.dbid, label), intent.to_json())
-        backup = OpenBackup(self, intent, parent, level)
+        backup = OpenBackup(self, intent, parent, level, key)
         try:
             step("archive.tombs")
             self._refuse_tombs(parent)

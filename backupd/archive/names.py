@@ -73,6 +73,14 @@ def is_label(text: str) -> bool:
     return True
 
 
+KEYS = "keys/"
+
+
+def key_name(kid: str) -> str:
+    """What is known of a recipient; ``kid`` is its id."""
+    return f"{KEYS}{kid}.json"
+
+
 def database_prefix(dbid: str) -> str:
     """Everything about one database begins so."""
     return f"db/{dbid}/"
@@ -141,6 +149,12 @@ def records_prefix(dbid: str) -> str:
 def record_name(dbid: str, label: str) -> str:
     """The COMMIT or ABORT record."""
     return f"db/{dbid}/backup/{label}"
+
+
+def is_record(name: str) -> bool:
+    """Whether an object of that name is the record of a backup."""
+    parts = name.split("/")
+    return len(parts) == 4 and parts[0] == "db" and parts[2] == "backup" and is_label(parts[3])
 
 
 def tombs_prefix(dbid: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.cli import keys
 from backupd.cli.options import Which
 from backupd.errors import BackupdError, NotFound
 
@@ -43,6 +44,7 @@ def opened(option: str | None) -> Iterator[House]:
     from backupd.bootstrap import open_house
 
     house = open_house(config_path(option))
+    house.key_sources = keys.sources()
     try:
         yield house
     except BackupdError as error:

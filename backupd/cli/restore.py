@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import house, human, output, progress
+from backupd.cli import house, human, keys, output, progress
+from backupd.cli.keys import KeyOption, PassphraseFileOption
 from backupd.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -40,22 +41,24 @@ EXAMPLES = (
 )
 
 
+AtOption = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="The moment to go back to: ISO 8601, or '10 min ago'.")
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET; postgres: LSN or TIMELINE:LSN."
+    ),
+]
+BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")]
+
+
 def restore(
     *,
     database: DatabaseArgument,
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="TIME", help="The moment to go back to: ISO 8601, or '10 min ago'."),
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET; postgres: LSN or TIMELINE:LSN."
-        ),
-    ] = None,
-    backup: Annotated[
-        str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")
-    ] = None,
+    at: AtOption = None,
+    to: ToOption = None,
+    backup: BackupOption = None,
     target: Annotated[
         str, typer.Option("--target", metavar="active|DIR", help="The active copy, or a directory; never a passive.")
     ] = "active",
@@ -63,6 +66,8 @@ def restore(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    key: KeyOption = None,
+    passphrase_file: PassphraseFileOption = None,
     config: ConfigOption = None,
 ) -> int:
     """Restore the latest state, or that of a time, a position or a backup; the plan is shown first."""
@@ -77,6 +82,7 @@ def restore(
         )
     wish, note = _wish(at, to, backup)
     with house.opened(config) as opened, _told_of_the_second(opened, database, archive):
+        opened.key_sources = keys.sources(key, passphrase_file)
         with progress.shown() as report:
             context = house.one(opened, database, report, archive=archive)
             if to is not None:

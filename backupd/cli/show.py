@@ -29,6 +29,7 @@ def show(
     if answer.get("history"):
         more["notes"] = ()  # the diary below has them, with their times
     backup_facts.print_backup({**answer, **more})
+    _print_encryption(record.get("encryption"))
     _print_content(record)
     _print_history(answer.get("history") or ())
     verdicts = answer.get("verdicts") or ()
@@ -44,6 +45,12 @@ def show(
         )
         output.print_sentences([str(finding) for finding in verdict["findings"]], indent=4)
     return 0
+
+
+def _print_encryption(encryption: dict[str, Any] | None) -> None:
+    if encryption:
+        whom = ", ".join(encryption["recipients"])
+        output.print_facts((("encrypted", f"{encryption['cipher']}, to the keys {whom}"),))
 
 
 def _find(opened: Any, backup: str) -> dict[str, Any]:

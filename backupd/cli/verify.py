@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import house, human, output, progress
+from backupd.cli import house, human, keys, output, progress
+from backupd.cli.keys import KeyOption, PassphraseFileOption
 from backupd.cli.options import ArchiveOption, ConfigOption, JsonOption, Which
 from backupd.errors import DamageFound, NotFound
 
@@ -39,6 +40,8 @@ def verify(
     ] = Level.DATA,
     archive: ArchiveOption = Which.FIRST,
     as_json: JsonOption = False,
+    key: KeyOption = None,
+    passphrase_file: PassphraseFileOption = None,
     config: ConfigOption = None,
 ) -> int:
     """Check the archive and name every damaged, missing or swapped object; exit status 6 when there is one."""
@@ -47,6 +50,7 @@ def verify(
     answers: list[dict[str, Any]] = []
     findings: list[str] = []
     with house.opened(config) as opened:
+        opened.key_sources = keys.sources(key, passphrase_file)
         for name, ids in _by_database(opened, backups or [], archive).items():
             try:
                 with progress.shown() as report:

@@ -12,8 +12,9 @@ from backupd.digests import blake3_hasher
 from backupd.errors import BackupdError, DamageFound, ObjectMissing
 from backupd.model.records import StoredFile, StoredSegment
 from backupd.pages import Hashes, page_hashes
+from backupd.pipeline.cipher import KeyFinder, cipher_for, unpack_clear
 from backupd.pipeline.compress import BadFrame, Decompressor
-from backupd.pipeline.container import Block, damage, salvage, unpack
+from backupd.pipeline.container import HEAD_BYTES_MAX, Block, damage, read_head, salvage
 from backupd.pipeline.fetch import expand, hashed_pieces, load_map
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.ports import ObjectStore
@@ -35,14 +36,16 @@ def inspect_file(
     on_problem: Callable[[FileProblem], None],
     on_bytes: Callable[[int], None],
     *,
+    keys: KeyFinder | None = None,
     workers: int = 2,
 ) -> None:
     """Read every object of the file and tell ``on_problem`` whatever is wrong, ``on_bytes`` what was read.
 
     Raises:
         ArchiveUnreachable: the archive cannot be read now.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    _Inspection(stored, store, on_problem, on_bytes, workers).run()
+    _Inspection(stored, store, on_problem, on_bytes, keys, workers).run()
 
 
 class _Inspection:
@@ -52,9 +55,10 @@ class _Inspection:
         store: ObjectStore,
         on_problem: Callable[[FileProblem], None],
         on_bytes: Callable[[int], None],
+        keys: KeyFinder | None,
         workers: int,
     ) -> None:
-        self._stored, self._store = stored, store
+        self._stored, self._store, self._keys = stored, store, keys
         self._on_problem, self._on_bytes = on_problem, on_bytes
         self._workers = workers
         self._decompressor = Decompressor()
@@ -82,7 +86,7 @@ class _Inspection:
         name = self._stored.map.name
         for again in (False, True):
             try:
-                page_map = load_map(self._store, self._stored)
+                page_map = load_map(self._store, self._stored, self._keys)
             except ObjectMissing:
                 self._tell(FileProblem(name, "it is missing"))
                 return None
@@ -123,7 +127,8 @@ class _Inspection:
         ahead: deque[Future[bytes]] = deque()
         count = 0
         try:
-            _, found = unpack(segment.name, hashed_pieces(self._store, segment.name, segment.sha256), "segment")
+            pieces = hashed_pieces(self._store, segment.name, segment.sha256)
+            _, found = unpack_clear(segment.name, pieces, "segment", self._keys)
             for got in found:
                 if count < len(blocks):
                     ahead.append(pool.submit(self._expand, page_map, segment.name, blocks[count], got))
@@ -151,22 +156,28 @@ class _Inspection:
     ) -> None:
         """Find the super-blocks that are still whole, wherever they stand; the others are named by their pages."""
         data = b"".join(self._store.read(segment.name))
-        whole = self._still_whole(data, blocks, page_map)
+        whole = self._still_whole(segment.name, data, blocks, page_map)
         bad = [block for block in blocks if block.number not in whole]
         if not bad:
             self._tell(FileProblem(segment.name, f"{problem.because}; all its pages can still be read"))
         for first, last in _runs(bad):
             self._tell(FileProblem(segment.name, problem.because, first.first_page, last.pages[1]))
 
-    def _still_whole(self, data: bytes, blocks: list[SuperBlock], page_map: Hashes | None) -> set[int]:
+    def _still_whole(self, name: str, data: bytes, blocks: list[SuperBlock], page_map: Hashes | None) -> set[int]:
         by_number = {block.number: block for block in blocks}
         whole = set()
+        try:
+            cipher = cipher_for(name, read_head(name, data[:HEAD_BYTES_MAX], "segment"), self._keys)
+        except DamageFound:
+            cipher = None  # nothing of an encrypted segment can be read without its head
         for offset, header in salvage(data):
             block = by_number.get(header.number)
             if block is None:
                 continue
-            with suppress(BadFrame):
-                plain = self._decompressor.decompress(data[offset : offset + header.frame_bytes], block.size_bytes)
+            with suppress(BadFrame, DamageFound):
+                got = Block(header, data[offset : offset + header.frame_bytes])
+                frame = cipher.decrypt(name, got).frame if cipher else got.frame
+                plain = self._decompressor.decompress(frame, block.size_bytes)
                 expected = None if page_map is None else page_map[block.first_page : block.pages[1] + 1]
                 if expected is None or bool((page_hashes(plain, self._stored.page_bytes) == expected).all()):
                     whole.add(block.number)

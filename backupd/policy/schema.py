@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from backupd.model.rules import Calendar, RetentionRules, ScheduleRules, SourceRule, SourceRules, parse_calendar
+from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
 from backupd.policy.problems import ProblemsAt
@@ -75,6 +76,9 @@ class Policy(Section):
     )
     check: CheckOptions = Field(default_factory=CheckOptions)
     archive_options: ArchiveOptions = Field(default_factory=ArchiveOptions)
+    encryption: EncryptionOptions | None = Field(
+        default=None, description="To whom backups are encrypted; an archive in S3 must say, if only mode = 'none'."
+    )
     retention: RetentionOptions = Field(default_factory=RetentionOptions)
     second_archive: SecondArchive | None = Field(
         default=None, description="A second place that every backup is copied to; none without this table."
@@ -188,6 +192,13 @@ class Policy(Section):
                 raise ProblemsAt([(("backup", "provider"), "it is 'exec', and there is no table [snapshot_command]")])
             sentence = f"it is never run: backup.provider is {self.backup.provider!r}, not 'exec'"
             raise ProblemsAt([(("snapshot_command",), sentence)])
+        return self
+
+    @model_validator(mode="after")
+    def _a_bucket_says_who_may_read(self) -> Policy:
+        if self.archive.startswith("s3:") and self.encryption is None:
+            sentence = "an archive in S3 must say it: mode = 'age' with recipients, 'passphrase', or plainly 'none'"
+            raise ProblemsAt([(("encryption",), sentence)])
         return self
 
     @property

@@ -32,6 +32,10 @@ class ArchiveView:
     findings: tuple[str, ...]
     archive: str = ""
 
+    def record_ids(self) -> frozenset[str]:
+        """The ids of all records, aborted ones too."""
+        return frozenset(names.label_in(name) for name in self.names if names.is_record(name))
+
 
 def refuse_vanished(context: RunContext) -> None:
     """An archive that held backups and holds nothing now is not begun anew: an unmounted disk looks like this.

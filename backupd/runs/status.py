@@ -12,6 +12,7 @@ from backupd.model.pair import CopyState, CopyStatus, PairStatus
 from backupd.model.states import RunState
 from backupd.runs.archive_view import ArchiveView, look, record_names, remembered
 from backupd.runs.context import RunContext
+from backupd.runs.rolled_back import rolled_back
 from backupd.runs.second_status import second_status
 
 _SAYS_NOTHING = frozenset({RunState.REFUSED, RunState.ABORTED})
@@ -145,6 +146,8 @@ def _backup_alarms(context: RunContext, view: ArchiveView | None) -> list[str]:
     alarms = []
     if view is None or view.last_full is None:
         alarms.append(f"there is no full backup yet: backupctl backup {context.database} --type full")
+    if view is not None:
+        alarms.extend(rolled_back(context, view.record_ids()))
     pending = context.journal.runs(context.database, RunKind.BACKUP, RunState.PENDING)
     alarms.extend(f"backup {run.label} waits for its stamp to be seen on the passive" for run in pending)
     for run in context.journal.runs(context.database, RunKind.BACKUP, limit=20):
