@@ -130,6 +130,7 @@ def test_other_bytes_under_an_object_s_name_are_damage_there_and_stay(pair: Pair
         pair.copy()
     assert caught.value.details == {**caught.value.details, "object": victim, "archive": str(pair.root / "second")}
     assert caught.value.exit_status == 6
+    assert "remove it by hand" in caught.value.next_step
     assert there.read_bytes() == b"something else"
     assert pair.objects("second", "backup") == {}
 
