@@ -20,6 +20,7 @@ _TYPE = {letter: backup_type for backup_type, letter in _LETTER.items()}
 _LABEL = re.compile(r"(\d{8}T\d{6}Z)-([FIDC])-([0-9a-f]{8})")
 _NAME = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 _TIME = "%Y%m%dT%H%M%SZ"
+_COPY = ".copy-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,16 @@ def intents_prefix(dbid: str) -> str:
 def intent_name(dbid: str, label: str) -> str:
     """The object that says: this backup is being made."""
     return f"db/{dbid}/intent/{label}.json"
+
+
+def copy_intent_name(dbid: str, label: str, suffix: str) -> str:
+    """The object that says: this backup is being copied here from another archive; each try has a suffix of its own."""
+    return f"db/{dbid}/intent/{label}{_COPY}{suffix}.json"
+
+
+def is_copy_intent(name: str) -> bool:
+    """Whether an intent is about a copy from another archive and not about a backup that is being made."""
+    return _COPY in name.rpartition("/")[2]
 
 
 def data_prefix(dbid: str, label: str = "") -> str:

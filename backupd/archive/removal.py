@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backupd.archive import names
+from backupd.archive.copy_intent import refuse_live_copy
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
 from backupd.archive.objects import delete_all
@@ -217,6 +218,9 @@ def _no_live_intents(archive: DatabaseArchive) -> None:
         if label in committed:
             continue
         with suppress(ObjectMissing):
+            if names.is_copy_intent(each.name):
+                refuse_live_copy(archive, each.name)
+                continue
             intent = read_intent(archive.sealed, archive.dbid, label)
             if intent.seems_dead(archive.clock.now(), holding_lease=False):
                 with suppress(Refused):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
+from backupd.archive.copy_intent import copy_intents, end_old_copies
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
 from backupd.archive.open_backup import fence, remove_parts
@@ -41,6 +42,7 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     """See ``DatabaseArchive.sweep``."""
     swept = Swept()
     _sweep_intents(archive, swept, holding_lease=holding_lease)
+    swept.sentences += end_old_copies(archive)
     _sweep_tombs(archive, swept)
     _sweep_aborted(archive, swept)
     archive.store.sync()
@@ -56,6 +58,8 @@ def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: boo
         if label in committed:
             archive.store.delete(each.name)
             continue
+        if names.is_copy_intent(each.name):
+            continue  # see end_old_copies
         try:
             intent = read_intent(archive.sealed, archive.dbid, label)
             dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease)
@@ -122,7 +126,9 @@ def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
             label = names.label_in(each.name)
             if label not in excused:
                 seen.setdefault(label, []).append(each.name)
-    for each in unnamed_logs(archive, archive.list()):
+    # Log that a copy brings names the backup that stored it, which may never come here.
+    copying = next(copy_intents(archive), None) is not None
+    for each in () if copying else unnamed_logs(archive, archive.list()):
         log = log_of(archive, each.name)
         if log is not None and log[1] not in excused:
             seen.setdefault(log[1], []).append(each.name)

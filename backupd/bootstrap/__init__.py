@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.archive.keys import KeySources
-from backupd.bootstrap.archives import archive_opener, free_bytes, open_store
+from backupd.bootstrap.archives import archive_opener, free_bytes, open_store, with_second_archive
 from backupd.bootstrap.engines import provider_chooser, providers_for_policy, sqlite_writer, writer_for
 
 if TYPE_CHECKING:  # a command imports only what it uses, so that status and --help answer at once
@@ -79,7 +79,7 @@ class House:
 
         loaded = self._loaded(database)
         policy, state_dir = loaded.policy, self.config.state_dir / database
-        return RunContext(
+        context = RunContext(
             database=database,
             policy=policy,
             policy_path=loaded.path,
@@ -99,6 +99,7 @@ class House:
             state_dir=state_dir,
             report=report or silent,
         )
+        return with_second_archive(context, self.clock, self.key_sources)
 
     def replicators(self) -> tuple[Supervisor, ...]:
         """What the service keeps running: the replication of every pair that backupd itself replicates.

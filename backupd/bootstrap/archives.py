@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -13,7 +14,7 @@ if TYPE_CHECKING:  # a command imports only what it uses, so that status and --h
     from backupd.archive.database import DatabaseArchive
     from backupd.policy.schema import Policy
     from backupd.ports import Clock, ObjectStore
-    from backupd.runs.context import OpenArchive
+    from backupd.runs.context import OpenArchive, RunContext
 
 
 def archive_opener(policy: Policy, clock: Clock, sources: KeySources) -> OpenArchive:
@@ -34,6 +35,24 @@ def archive_opener(policy: Policy, clock: Clock, sources: KeySources) -> OpenArc
         return repository.database(policy.database, policy.engine, identity)
 
     return open_archive
+
+
+def with_second_archive(context: RunContext, clock: Clock, sources: KeySources) -> RunContext:
+    """The context, with another one beside it that has the policy's second archive for its archive."""
+    from backupd.policy.second_archive import for_second_archive
+
+    policy = for_second_archive(context.policy)
+    if policy is not None:
+        context.second = replace(
+            context,
+            policy=policy,
+            open_archive=archive_opener(policy, clock, sources),
+            probe_store=lambda: open_store(policy.archive, make=True),
+            open_store=lambda: open_store(policy.archive, make=False),
+            archive_free_bytes=lambda: free_bytes(policy.archive),
+            first=context,
+        )
+    return context
 
 
 def _protected_key(policy: Policy) -> bytes | None:

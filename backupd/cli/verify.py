@@ -10,7 +10,7 @@ import typer
 
 from backupd.cli import house, human, keys, output, progress
 from backupd.cli.keys import KeyOption, PassphraseFileOption
-from backupd.cli.options import ConfigOption, JsonOption
+from backupd.cli.options import ArchiveOption, ConfigOption, JsonOption, Which
 from backupd.errors import DamageFound, NotFound
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def verify(
             "--level", help="manifest: the records; presence: each object and its size; data: every byte is read."
         ),
     ] = Level.DATA,
+    archive: ArchiveOption = Which.FIRST,
     as_json: JsonOption = False,
     key: KeyOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -48,12 +49,12 @@ def verify(
 
     answers: list[dict[str, Any]] = []
     findings: list[str] = []
-    with house.opened(config) as opened:
-        opened.key_sources = keys.sources(key, passphrase_file)
-        for name, ids in _by_database(opened, backups or []).items():
+    with house.opened(config, keys.sources(key, passphrase_file)) as opened:
+        for name, ids in _by_database(opened, backups or [], archive).items():
             try:
                 with progress.shown() as report:
-                    outcome = run_verify(house.one(opened, name, report), level=level.value, backup_ids=tuple(ids))
+                    context = house.one(opened, name, report, archive=archive)
+                    outcome = run_verify(context, level=level.value, backup_ids=tuple(ids))
             except NotFound as nothing:
                 if backups:
                     raise
@@ -77,7 +78,7 @@ def verify(
     return damage.exit_status
 
 
-def _by_database(opened: House, words: list[str]) -> dict[str, list[str]]:
+def _by_database(opened: House, words: list[str], archive: Which) -> dict[str, list[str]]:
     """The databases to look at, each with the ids that were asked for (none: all of its backups).
 
     A word that is a database's name means all of its backups.
@@ -96,7 +97,7 @@ def _by_database(opened: House, words: list[str]) -> dict[str, list[str]]:
     missing = set(ids)
     for name in names:
         try:
-            listing = house.one(opened, name).archive().list()
+            listing = house.one(opened, name, archive=archive).archive().list()
         except NotFound:
             continue
         held = {archived.record.id for archived in listing.backups}

@@ -12,6 +12,7 @@ from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
 from backupd.policy.problems import ProblemsAt
+from backupd.policy.second_archive import SecondArchive, places_problem
 from backupd.policy.sections import (
     ArchiveOptions,
     BackupOptions,
@@ -79,6 +80,9 @@ class Policy(Section):
         default=None, description="To whom backups are encrypted; an archive in S3 must say, if only mode = 'none'."
     )
     retention: RetentionOptions = Field(default_factory=RetentionOptions)
+    second_archive: SecondArchive | None = Field(
+        default=None, description="A second place that every backup is copied to; none without this table."
+    )
     truncation: TruncationOptions = Field(default_factory=TruncationOptions)
     restore: RestoreOptions = Field(default_factory=RestoreOptions)
 
@@ -94,6 +98,22 @@ class Policy(Section):
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
             raise ValueError(f"{value!r} is not an archive; write it like file:///backups")
         return value
+
+    @field_validator("second_archive")
+    @classmethod
+    def _second_archive_is_another_place(
+        cls, second: SecondArchive | None, info: ValidationInfo
+    ) -> SecondArchive | None:
+        if second is None:
+            return None
+        try:
+            cls._archive_is_a_place(second.url)
+        except ValueError as problem:
+            raise ProblemsAt([(("url",), str(problem))]) from problem
+        same = places_problem(info.data["archive"], second.url) if "archive" in info.data else ""
+        if same:
+            raise ProblemsAt([(("url",), same)])
+        return second
 
     @field_validator("copies")
     @classmethod

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from backupd.archive import names
-from backupd.errors import ArchiveUnreachable, NotFound, NotHealthy
+from backupd.errors import ArchiveUnreachable, BackupdError, NotFound, NotHealthy
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.runs.context import RunContext
 from backupd.steps import step
 
-_FILE_NAME = "archive-view.json"
+_FILE_NAME, _SECOND_FILE_NAME = "archive-view.json", "second-archive-view.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,7 @@ def refuse_vanished(context: RunContext) -> None:
             f"the archive {context.policy.archive} is empty now",
             because=f"it held {len(kept.names)} records at {kept.seen_at.isoformat(timespec='seconds')}; "
             "a disk that is not mounted looks like this",
-            next_step="mount it; or, to begin a new archive at that place on purpose: "
-            f"rm {context.state_dir / _FILE_NAME}",
+            next_step=f"mount it; or, to begin a new archive at that place on purpose: rm {_place(context)}",
         ) from nothing
 
 
@@ -65,14 +65,20 @@ def remember_archive(context: RunContext) -> ArchiveView:
         NotHealthy: the state directory cannot be written.
     """
     view = look(context)
-    _write(context.state_dir / _FILE_NAME, view)
+    _write(_place(context), view)
     return view
+
+
+def remember_quietly(context: RunContext) -> None:
+    """Refresh what ``status`` knows of the archive; it reads the archive itself when this is missing."""
+    with suppress(BackupdError):
+        remember_archive(context)
 
 
 def remembered(context: RunContext) -> ArchiveView | None:
     """What was kept last; None when nothing was, or it cannot be understood."""
     try:
-        found = json.loads((context.state_dir / _FILE_NAME).read_text(encoding="utf-8"))
+        found = json.loads(_place(context).read_text(encoding="utf-8"))
         return ArchiveView(
             seen_at=datetime.fromisoformat(found["seen_at"]),
             names=tuple(found["names"]),
@@ -128,6 +134,10 @@ def look(context: RunContext) -> ArchiveView:
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
         archive=context.policy.archive,
     )
+
+
+def _place(context: RunContext) -> Path:
+    return context.state_dir / (_FILE_NAME if context.first is None else _SECOND_FILE_NAME)
 
 
 def _last(backups: tuple[ArchivedBackup, ...], kind: BackupType) -> dict[str, JsonValue] | None:

@@ -15,6 +15,7 @@ from backupd.runs.archive_view import remember_archive
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups, verified_backups
 from backupd.runs.recover import recover_under_lease
+from backupd.runs.second_archive import lacking_in_second
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
@@ -82,7 +83,7 @@ def plan_prune(context: RunContext) -> PrunePlan:
         context.clock.now(),
         verified=verified_backups(archive),
         damaged=unfit_backups(archive, listing),
-        in_use=_in_use(context),
+        in_use={**_in_use(context), **lacking_in_second(context)},
     )
     return PrunePlan(context.database, plan)
 

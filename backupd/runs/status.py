@@ -13,6 +13,7 @@ from backupd.model.states import RunState
 from backupd.runs.archive_view import ArchiveView, look, record_names, remembered
 from backupd.runs.context import RunContext
 from backupd.runs.rolled_back import rolled_back
+from backupd.runs.second_status import second_status
 
 _SAYS_NOTHING = frozenset({RunState.REFUSED, RunState.ABORTED})
 
@@ -31,6 +32,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
     if pair is not None:
         alarms.extend(pair.alarms)
         alarms.extend(_copy_alarms(context, pair))
+    second = second_status(context, alarms)
     holds: list[JsonValue] = []
     try:
         holds.extend(_holds(context))
@@ -46,6 +48,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "last_incremental": view.last_incremental if view else None,
         "recovery_window": view.recovery_window if view else None,
         "archive_seen_at": view.seen_at.isoformat() if view else None,
+        "second_archive": second,
         "next_run": _next_run(context),
         "holds": holds,
         "alarms": list(dict.fromkeys(alarms)),
