@@ -56,6 +56,11 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
             ("last full", _backup(row.get("last_full"), now)),
             ("last incremental", _backup(row.get("last_incremental"), now)),
             ("recovery window", _window(window)),
+            *(
+                (("verified", human.coverage(row["verified"], now)),)
+                if (row.get("verified") or {}).get("total_bytes")
+                else ()
+            ),
             *((("next due", _next(row["next_run"], now)),) if row.get("next_run") else ()),
         ),
         indent=2,
