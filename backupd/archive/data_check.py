@@ -70,7 +70,7 @@ class DataCheck:
             try:
                 read_through(self._store, each.name)
                 self._result.read_bytes += each.size_bytes
-                self._tell(each.name)
+                self._tell()
             except DamageFound as problem:
                 self._result.findings.append(finding_of(problem, each.name))
             except ObjectMissing:
@@ -112,7 +112,7 @@ class DataCheck:
             step("archive.verify_object")
             self._result.found_sound(by_name[name])
             self._unreadable_in_a_row = 0
-            self._tell(file.path)
+            self._tell()
 
         self._result.objects_checked += len(parts)
         try:
@@ -158,7 +158,7 @@ class DataCheck:
             return
         self._unreadable_in_a_row = 0
         self._settle_doubts(backup_id, file, doubts)
-        self._tell(file or each.name)
+        self._tell()
 
     def _is_settled(self, each: DataObject) -> bool:
         """Whether it was looked at in this run already."""
@@ -195,8 +195,9 @@ class DataCheck:
                 problem = f"it does not read alike twice: {because}"
                 self._result.found_damaged(each, Finding(each.name, problem, backup_id, file))
 
-    def _tell(self, what: str) -> None:
+    def _tell(self) -> None:
         if self._report:
+            what = f"verifying {self._archive.name}"
             self._report(Progress(what, self._result.read_bytes, self._total_bytes))
 
 

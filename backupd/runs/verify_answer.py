@@ -20,7 +20,10 @@ class KnownDamage:
 
     def in_words(self) -> str:
         """For a person."""
-        return f"backup {self.backup_id} is known to be damaged since {self.since}: {self.sentence}"
+        return (
+            f"backup {self.backup_id} is known to be damaged since {self.since}: {self.sentence}"
+            f" (only a whole read takes that back: backupctl verify {self.backup_id})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

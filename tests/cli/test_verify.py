@@ -95,13 +95,13 @@ def test_words_that_make_no_sense_are_usage(house: House, words: list[str], beca
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_what_was_read(house: House, number: signal.Signals) -> None:
-    assert house.ctl("backup", "orders", "--type", "copy").returncode == 0
-    newest = json.loads(house.ctl("list", "--json").stdout)["backups"][-1]["id"]
-    status, err = interrupt(house, "stop:2@archive.verify_object", number, "verify", newest)
+    full = json.loads(house.ctl("list", "--json").stdout)["backups"][0]["id"]
+    before = len(json.loads(house.ctl("show", full, "--json").stdout)["verdicts"])
+    status, err = interrupt(house, "stop:2@archive.verify_object", number, "verify", full)
     assert status == 130, err
     assert number.name in err
-    told = json.loads(house.ctl("show", newest, "--json").stdout)
-    (verdict,) = told["verdicts"]
-    assert (verdict["sound"], verdict["whole"]) == (True, False)
-    assert 0 < told["verified"]["verified_share"] < 1
-    assert answer(house, newest)["coverage"]["verified_share"] == 1
+    verdicts = json.loads(house.ctl("show", full, "--json").stdout)["verdicts"]
+    assert len(verdicts) == before + 1
+    assert (verdicts[-1]["sound"], verdicts[-1]["whole"]) == (True, False)
+    assert verdicts[-1]["read"] == {"map": "0"}  # the segment was being looked at
+    assert answer(house, full)["coverage"]["verified_share"] == 1

@@ -188,4 +188,4 @@ def test_a_damaged_full_makes_the_next_incremental_a_full_and_deletes_nothing(
     rows = {row["id"]: row["state"] for row in pair.ok("list", "--json").json["backups"]}
     assert [backup_id for backup_id in rows if backup_id != made["id"]] == before
     assert rows[shelf.full] == "damaged"
-    assert pair.ok("prune", "orders", "--dry-run", "--json").json["drop"] == []
+    assert pair.ok("prune", "orders", "--dry-run", "--json").json["databases"][0]["drop"] == []
