@@ -132,8 +132,10 @@ def coverage_of(backups: Iterable[ArchivedBackup], verdicts: Mapping[str, Sequen
         named = objects.get(verdict.backup_id, [])
         for each in verdict.read_of(named):
             coverage.looked_at[each] = coverage.verified_at[each] = verdict.at
-        damaged = set(verdict.damaged)
+        damaged, unreadable = set(verdict.damaged), set(verdict.unreadable)
         for each in named:
+            if each.name in unreadable:
+                coverage.looked_at[each] = verdict.at  # the others come first, so that one bad sector stops nothing
             if each.name in damaged:
                 coverage.looked_at[each] = verdict.at
                 coverage.verified_at.pop(each, None)

@@ -16,9 +16,10 @@ class Verdict:
 
     ``read`` are the backup's objects that were read whole and found sound, as
     ranges (``coverage.as_ranges``); None, in verdicts of versions that did not say
-    it, stands for all that are not ``damaged``.  ``whole``: every object that the
-    record names was read in this run, with page maps and whole-file sums compared;
-    only such a verdict takes an older bad one back.
+    it, stands for all that are not ``damaged``.  ``unreadable`` met a read error,
+    which says nothing of them.  ``whole``: every object that the record names was
+    read in this run, with page maps and whole-file sums compared; only such a
+    verdict takes an older bad one back.
     """
 
     backup_id: str
@@ -32,6 +33,7 @@ class Verdict:
     read: Mapping[str, str] | None = None
     damaged: tuple[str, ...] = ()
     whole: bool = False
+    unreadable: tuple[str, ...] = ()
 
     def read_of(self, objects: Iterable[DataObject]) -> Iterable[DataObject]:
         """Which of the backup's objects it says were read and sound."""
@@ -54,6 +56,7 @@ class Verdict:
             "read": None if self.read is None else dict(self.read),
             "damaged": list(self.damaged),
             "whole": self.whole,
+            "unreadable": list(self.unreadable),
         }
 
 
@@ -75,4 +78,5 @@ def verdict_from_json(content: dict[str, Any]) -> Verdict:
         tuple(content.get("damaged", ())),
         # Before there was a budget, every verify of the data read all of it.
         content.get("whole", content["level"] == "data" or content["kind"] == "drill"),
+        tuple(content.get("unreadable", ())),
     )

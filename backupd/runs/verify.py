@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from backupd.archive.coverage import as_ranges, coverage_of
+from backupd.archive.coverage import as_ranges, coverage_of, data_objects
 from backupd.archive.verdict import Verdict
 from backupd.archive.verify import Level, VerifyResult, verify_database
 from backupd.errors import ArchiveUnreachable, BackupdError, UsageProblem
@@ -45,7 +45,7 @@ def run_verify(
 
     Raises:
         NotFound: nothing was ever backed up, or an id is not listed.
-        ArchiveUnreachable: the archive cannot be read, and nothing was seen before that.
+        ArchiveUnreachable: the archive cannot be read at all.
         UsageProblem: there is no such level, or a lighter one was asked to keep to a budget.
     """
     _refuse_odd_wishes(level, rules)
@@ -113,7 +113,7 @@ class _Run:
                 into=self._result,
             )
         except ArchiveUnreachable as error:
-            if not self._result.read and not self._result.findings:
+            if not (self._result.read or self._result.findings or self._result.unreadable):
                 raise
             unreachable = error
         except BaseException:
@@ -149,8 +149,9 @@ class _Run:
             record = backup.record
             findings = tuple(finding.sentence() for finding in self._result.findings_of(record))
             read = [each.name for each in self._result.sound_objects_of(record)]
+            unreadable = tuple(each.name for each in data_objects(record) if each in self._result.unreadable)
             looked_at_whole = finished and not self._planner.is_sample and record.id in (self._wanted or {record.id})
-            if not (findings or read or looked_at_whole):
+            if not (findings or read or unreadable or looked_at_whole):
                 continue
             self._archive.write_verdict(
                 Verdict(
@@ -165,6 +166,7 @@ class _Run:
                     read=as_ranges(read),
                     damaged=tuple(each.name for each in self._result.damaged_objects_of(record)),
                     whole=self._level is Level.DATA and self._result.is_whole(record),
+                    unreadable=unreadable,
                 )
             )
 

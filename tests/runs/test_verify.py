@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -251,12 +252,28 @@ class TestReadErrors:
         assert outcome.exit_status == 6
         assert outcome.unreachable is not None
 
-    def test_an_archive_that_gives_nothing_is_an_error(self, world: World, unreadable: list[str]) -> None:
+    def test_one_bad_sector_does_not_keep_samples_from_the_others(self, world: World, unreadable: list[str]) -> None:
+        unreadable.append(str(segment_of(world, ids(world)[0]).relative_to(world.backups)))
+        statuses = [run_verify(world.context(), rules=ONE_OBJECT).exit_status for _ in range(count_of_objects(world))]
+        assert sorted(statuses) == [*[0] * (len(statuses) - 1), 8]
+        assert verified_backups(world.context().archive()) == frozenset(ids(world)[1:])
+
+    def test_an_archive_that_gives_no_data_is_no_damage(self, world: World, unreadable: list[str]) -> None:
         archive = world.context().archive()
         unreadable.extend(each.name for backup in archive.list().backups for each in data_objects(backup.record))
+        outcome = run_verify(world.context())
+        assert (outcome.exit_status, outcome.sound, outcome.read_bytes) == (8, True, 0)
+        assert outcome.unreadable_objects == 3
+        assert unfit_backups(archive, archive.list()) == {}
+        assert verified_backups(archive) == frozenset()
+
+    def test_an_archive_that_is_away_is_an_error(self, world: World) -> None:
+        context = world.context()
+        context.archive()
+        shutil.move(world.backups, world.root / "away")
         with pytest.raises(ArchiveUnreachable):
-            run_verify(world.context())
-        assert all(not archive.verdicts(backup_id) for backup_id in ids(world))
+            run_verify(context)
+        assert world.context().journal.runs("orders", RunKind.VERIFY)[0].state is RunState.FAILED
 
 
 class TestCutOff:
