@@ -221,7 +221,7 @@ class DatabaseArchive:
         content = self.sealed.read("verdict", name)
         try:
             return verdict_from_json(content)
-        except (KeyError, ValueError, TypeError) as problem:
+        except (KeyError, ValueError, TypeError, AttributeError) as problem:
             raise malformed(name, problem) from problem
 
     # --- removal (removal.py and sweep.py have the rules) ---

@@ -184,3 +184,19 @@ def label_in(name: str) -> str:
         return ""
     part = parts[3].split(".")[0]
     return part if is_label(part) else ""
+
+
+def place_of(name: str) -> tuple[str, int]:
+    """A segment's, map's or log file's kind (``data``, ``map``, ``log/<history>``) and its number there.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    match name.split("/"):
+        case ["db", _, "data", _, number]:
+            return "data", int(number)
+        case ["db", _, "map", label]:
+            return "map", int(label.partition(".")[2] or 0)
+        case ["db", _, "log", history, number]:
+            return f"log/{history}", int(number, 16)
+    raise ValueError(f"not a segment, map or log file: {name!r}")

@@ -7,7 +7,15 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from backupd.model.rules import Calendar, RetentionRules, ScheduleRules, SourceRule, SourceRules, parse_calendar
+from backupd.model.rules import (
+    Calendar,
+    RetentionRules,
+    ScheduleRules,
+    SourceRule,
+    SourceRules,
+    VerifyRules,
+    parse_calendar,
+)
 from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
@@ -29,6 +37,7 @@ from backupd.policy.sections import (
     StampOptions,
     TruncationOptions,
 )
+from backupd.policy.verify import VerifyOptions, read_rules
 
 _SOURCE_RULES = {"sqlite": ("passive-only",), "postgres": ("passive-only", "prefer-passive")}
 
@@ -85,6 +94,7 @@ class Policy(Section):
     )
     truncation: TruncationOptions = Field(default_factory=TruncationOptions)
     restore: RestoreOptions = Field(default_factory=RestoreOptions)
+    verify: VerifyOptions = Field(default_factory=VerifyOptions)
 
     @field_validator("archive")
     @classmethod
@@ -224,6 +234,11 @@ class Policy(Section):
             differential=words(schedule.differential),
             jitter_seconds_max=schedule.jitter_seconds_max,
         )
+
+    def verify_rules(self) -> VerifyRules:
+        """How much a verify reads, as the deciding function wants it."""
+        verify = self.verify
+        return read_rules(verify.budget, verify.budget_seconds_max, verify.reverify_days)
 
     def source_rules(self) -> SourceRules:
         """The source rule as the deciding function wants it."""
