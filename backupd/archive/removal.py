@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backupd.archive import names
+from backupd.archive.holds import refuse_held
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
 from backupd.archive.objects import delete_all
@@ -60,7 +61,7 @@ def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: 
         "reason": reason,
         "by": by,
         "at": archive.clock.now().isoformat(),
-        "logs": [stored.name for stored in found.record.logs] if found else [],
+        "logs": [*(stored.name for stored in found.record.logs), *listing.let_go.get(backup_id, ())] if found else [],
     }
     step("archive.tomb")
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
@@ -97,6 +98,8 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
         _no_live_intents(archive)
         listing = archive.list()
         _refuse_children(archive, label, listing)
+        if label in listing.labels():
+            refuse_held(archive, label)
     except (Busy, Refused):
         if _there(archive, record):
             archive.store.delete(tomb)
@@ -113,6 +116,7 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
         more, more_size = delete_all(store, _existing(archive, unneeded))
         count, size = count + more, size + more_size
     more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
+    store.delete(names.bare_name(archive.dbid, label))
     store.sync()
     store.delete(tomb)
     return Removed(count + more + 1, size + more_size)
@@ -150,7 +154,9 @@ def finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
 
 
 def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:
-    """Log objects that no backup names, and that end before the oldest full of their history, or whose history is gone.
+    """Log objects that no backup names, and that none can come to name.
+
+    They were let go, end before the oldest full of their history, or their history is gone.
 
     Raises:
         Refused: a record cannot be read, so what it names is not known.
@@ -166,12 +172,13 @@ def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:
     named = _named_logs(records)
     known = {position.history for record in records for position in (record.log_start, record.log_end)}
     known |= {stored.log.history for record in records for stored in record.logs}
+    let_go = {name for gone in listing.let_go.values() for name in gone}
     found = {}
     for each in archive.store.list(names.logs_prefix(archive.dbid)):
         if each.name in named:
             continue
         history = each.name.split("/")[3]
-        if history not in known or _before_oldest_full(archive, each.name, history, records):
+        if each.name in let_go or history not in known or _before_oldest_full(archive, each.name, history, records):
             found[each.name] = each
     return found
 
@@ -185,8 +192,9 @@ def _before_oldest_full(archive: DatabaseArchive, name: str, history: str, recor
 
 
 def unnamed_logs(archive: DatabaseArchive, listing: Listing) -> list[StoredObject]:
-    """Log objects that no committed backup names."""
+    """Log objects that no committed backup names, and that no note lets go."""
     named = _named_logs([backup.record for backup in listing.backups])
+    named |= {name for gone in listing.let_go.values() for name in gone}
     return [each for each in archive.store.list(names.logs_prefix(archive.dbid)) if each.name not in named]
 
 
@@ -211,8 +219,9 @@ def _all_records_readable(listing: Listing, but: str = "") -> bool:
 
 def _no_live_intents(archive: DatabaseArchive) -> None:
     """Fence what is dead; refuse while a backup is being made. Raises Busy."""
-    committed = archive.list().labels()
-    for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
+    intents = list(archive.store.list(names.intents_prefix(archive.dbid)))
+    committed = archive.list().labels() if intents else set()
+    for each in intents:
         label = names.label_in(each.name)
         if label in committed:
             continue

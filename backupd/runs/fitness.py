@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -30,26 +30,30 @@ def verdicts_by_backup(archive: DatabaseArchive) -> dict[str, list[Verdict]]:
     return found
 
 
-def unfit_backups(archive: DatabaseArchive, listing: Listing) -> dict[str, str]:
+Verdicts = Mapping[str, Sequence["Verdict"]]
+
+
+def unfit_backups(archive: DatabaseArchive, listing: Listing, verdicts: Verdicts | None = None) -> dict[str, str]:
     """Ids of backups that nothing may build on or be restored from, each with the reason.
 
     A newer sound verdict of a whole read takes an older bad one back (a medium
-    that was repaired); a lighter level never does.
+    that was repaired); a lighter level never does.  ``verdicts`` are all of the
+    archive where the caller has read them already: each is a request.
     """
     unfit = {finding.backup_id: finding.sentence() for finding in listing.findings if finding.backup_id}
-    for backup_id, verdicts in verdicts_by_backup(archive).items():
-        sentence = _standing_damage(verdicts)
+    for backup_id, found in (verdicts if verdicts is not None else verdicts_by_backup(archive)).items():
+        sentence = _standing_damage(found)
         if sentence is not None:
             unfit[backup_id] = sentence
     return unfit
 
 
-def verified_backups(archive: DatabaseArchive) -> frozenset[str]:
-    """Ids of backups whose newest verdict of a whole read is good."""
+def verified_backups(archive: DatabaseArchive, verdicts: Verdicts | None = None) -> frozenset[str]:
+    """Ids of backups whose newest verdict of a whole read is good; ``verdicts`` as for ``unfit_backups``."""
     sound = set()
-    for backup_id, verdicts in verdicts_by_backup(archive).items():
-        whole = [verdict for verdict in verdicts if _reads_all(verdict)]
-        if whole and whole[-1].sound and _standing_damage(verdicts) is None:
+    for backup_id, found in (verdicts if verdicts is not None else verdicts_by_backup(archive)).items():
+        whole = [verdict for verdict in found if _reads_all(verdict)]
+        if whole and whole[-1].sound and _standing_damage(found) is None:
             sound.add(backup_id)
     return frozenset(sound)
 

@@ -99,12 +99,13 @@ def run_verify(context: RunContext, *, level: str = "data", backup_ids: Sequence
 
 
 def _still_there(archive: DatabaseArchive, result: VerifyResult) -> tuple[Finding, ...]:
-    """Findings without those about backups that a prune has taken away since; asked only when there are any."""
+    """Findings without those about what a prune has taken away since; asked only when there are any."""
     if not result.findings:
         return ()
     listed = archive.list()
-    known = listed.labels() | {finding.backup_id for finding in listed.findings}
-    return tuple(finding for finding in result.findings if not finding.backup_id or finding.backup_id in known)
+    known = listed.labels() | {finding.backup_id for finding in listed.findings} | {""}
+    let_go = {name for gone in listed.let_go.values() for name in gone}
+    return tuple(one for one in result.findings if one.backup_id in known and one.object_name not in let_go)
 
 
 def _write_verdicts(
