@@ -42,12 +42,14 @@ class Removed:
     bytes: int
 
 
-def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: str) -> Removed:
+def delete_backup(
+    archive: DatabaseArchive, backup_id: str, *, reason: str, by: str, since: Listing | None = None
+) -> Removed:
     """See ``DatabaseArchive.delete_backup``."""
     tomb = names.tomb_name(archive.dbid, backup_id) if names.is_label(backup_id) else ""
     if not tomb or not (_there(archive, names.record_name(archive.dbid, backup_id)) or _there(archive, tomb)):
         archive.get(backup_id)  # says NotFound, in its words
-    listing = archive.list()
+    listing = archive.list(since=since)
     _refuse_children(archive, backup_id, listing)
     if backup_id in {abort.id for abort in listing.aborted}:
         raise NotFound(
@@ -67,10 +69,12 @@ def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: 
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
-    return finish_deletion(archive, backup_id, decided_now=True)
+    return finish_deletion(archive, backup_id, decided_now=True, since=listing)
 
 
-def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool = False) -> Removed:
+def finish_deletion(
+    archive: DatabaseArchive, label: str, *, decided_now: bool = False, since: Listing | None = None
+) -> Removed:
     """Do what the tomb says, from wherever it was left. Raises Busy, Refused (both take the tomb back).
 
     While the record is there the backup is whole.  An order that an earlier process
@@ -96,7 +100,7 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
         )
     try:
         _no_live_intents(archive)
-        listing = archive.list()
+        listing = archive.list(since=since)
         _refuse_children(archive, label, listing)
         if label in listing.labels():
             refuse_held(archive, label)

@@ -142,10 +142,11 @@ def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) 
 def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> PruneOutcome:
     archive = context.archive()
     deleted, removed_bytes, logs_before = [], 0, _log_count(archive)
+    listing = archive.list() if plan.retention.drop else None
     for number, gone in enumerate(plan.retention.drop):
         context.tell(f"removing backup {gone.id}", number, len(plan.retention.drop))
         reason = "; ".join(str(one) for one in gone.reasons)
-        removed_bytes += archive.delete_backup(gone.id, reason=reason, by=context.node).bytes
+        removed_bytes += archive.delete_backup(gone.id, reason=reason, by=context.node, since=listing).bytes
         deleted.append(gone.id)
     archive.let_log_go(plan.retention.spare, reason="no kept backup leads along it")
     removed_bytes += archive.prune_logs(reason="no kept backup needs it").bytes
