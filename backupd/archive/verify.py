@@ -20,6 +20,7 @@ from backupd.archive.coverage import DataObject
 from backupd.archive.data_check import DataCheck
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.findings import Finding, finding_of
+from backupd.archive.holds import read_hold
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
 from backupd.archive.repository import Repository
@@ -155,6 +156,8 @@ class _Verify:
             names.intents_prefix(archive.dbid),
             names.tombs_prefix(archive.dbid),
             names.verdicts_prefix(archive.dbid),
+            names.holds_prefix(archive.dbid),
+            names.bares_prefix(archive.dbid),
         ):
             for each in archive.store.list(prefix):
                 self._result.objects_checked += 1
@@ -170,12 +173,16 @@ class _Verify:
             read_intent(self._archive.sealed, self._archive.dbid, names.label_in(name))
         elif prefix == names.tombs_prefix(self._archive.dbid):
             self._archive.sealed.read("tomb", name)
+        elif prefix == names.holds_prefix(self._archive.dbid):
+            read_hold(self._archive, name)
+        elif prefix == names.bares_prefix(self._archive.dbid):
+            self._archive.sealed.read("bare", name)
         else:
             self._archive.read_verdict(name)
 
     def _strangers(self) -> None:
         dbid = self._archive.dbid
-        known = ("backup/", "data/", "intent/", "log/", "map/", "tomb/", "verify/", "identity.json")
+        known = ("backup/", "bare/", "data/", "hold/", "intent/", "log/", "map/", "tomb/", "verify/", "identity.json")
         for each in self._archive.store.list(names.database_prefix(dbid)):
             if not each.name.removeprefix(names.database_prefix(dbid)).startswith(known):
                 self._result.findings.append(Finding(each.name, "no object of an archive has such a name"))

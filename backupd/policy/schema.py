@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -218,7 +219,10 @@ class Policy(Section):
 
     def retention_rules(self) -> RetentionRules:
         """The retention as the deciding function wants it."""
-        return RetentionRules(**self.retention.model_dump(), timezone=self.schedule.timezone)
+        wanted = self.retention.model_dump()
+        seconds = wanted.pop("keep_within")
+        within = None if seconds is None else timedelta(seconds=seconds)
+        return RetentionRules(**wanted, keep_within=within, timezone=self.schedule.timezone)
 
     def schedule_rules(self) -> ScheduleRules:
         """The schedule as the deciding function wants it."""

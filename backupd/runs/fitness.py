@@ -31,14 +31,15 @@ def verdicts_by_backup(archive: DatabaseArchive) -> dict[str, list[Verdict]]:
     return found
 
 
-def unfit_backups(
-    archive: DatabaseArchive, listing: Listing, verdicts: Mapping[str, Sequence[Verdict]] | None = None
-) -> dict[str, str]:
+Verdicts = Mapping[str, Sequence["Verdict"]]
+
+
+def unfit_backups(archive: DatabaseArchive, listing: Listing, verdicts: Verdicts | None = None) -> dict[str, str]:
     """Ids of backups that nothing may build on or be restored from, each with the reason.
 
     A newer sound verdict of a whole read takes an older bad one back (a medium
-    that was repaired); a lighter level never does, nor does a sample.  ``verdicts``
-    are read from the archive when they are not given.
+    that was repaired); a lighter level never does, nor does a sample.  ``verdicts`` are all of the
+    archive where the caller has read them already: each is a request.
     """
     unfit = {finding.backup_id: finding.sentence() for finding in listing.findings if finding.backup_id}
     for backup_id, said in (verdicts_by_backup(archive) if verdicts is None else verdicts).items():
@@ -48,10 +49,15 @@ def unfit_backups(
     return unfit
 
 
-def verified_backups(archive: DatabaseArchive, listing: Listing | None = None) -> frozenset[str]:
-    """Ids of backups of which every byte was read and found sound since it was written, in one verify or in several."""
+def verified_backups(
+    archive: DatabaseArchive, listing: Listing | None = None, verdicts: Verdicts | None = None
+) -> frozenset[str]:
+    """Ids of backups of which every byte was read and found sound since it was written, in one verify or in several.
+
+    ``listing`` and ``verdicts`` are read from the archive when they are not given.
+    """
     backups = (listing or archive.list()).backups
-    verdicts = verdicts_by_backup(archive)
+    verdicts = verdicts_by_backup(archive) if verdicts is None else verdicts
     coverage = coverage_of(backups, verdicts)
     return frozenset(
         backup.record.id

@@ -131,12 +131,13 @@ class _Run:
         return self._answer(tuple(findings), seconds, unreachable)
 
     def _still_there(self) -> list[Finding]:
-        """Findings without those about backups that a prune has taken away since; asked only when there are any."""
+        """Findings without those about what a prune has taken away since; asked only when there are any."""
         if not self._result.findings:
             return []
         listed = self._archive.list()
-        known = listed.labels() | {finding.backup_id for finding in listed.findings}
-        return [finding for finding in self._result.findings if not finding.backup_id or finding.backup_id in known]
+        known = listed.labels() | {finding.backup_id for finding in listed.findings} | {""}
+        let_go = {name for gone in listed.let_go.values() for name in gone}
+        return [one for one in self._result.findings if one.backup_id in known and one.object_name not in let_go]
 
     def _keep(self, *, finished: bool) -> None:
         """One verdict beside each backup that there is something to say about.

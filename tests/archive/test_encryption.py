@@ -27,6 +27,7 @@ from tests.archive_builders import (
     hashes_of,
     open_archive,
     take_full,
+    take_full_with_log,
     take_logs,
     write_log,
     write_pages,
@@ -392,3 +393,15 @@ def test_verify_with_a_key_looks_into_what_is_encrypted(tmp_path: Path) -> None:
     stranger, _ = new_identity()
     with pytest.raises(KeyMissing):
         verify_database(reading(store, key_file(tmp_path, stranger)), Level.DATA)
+
+
+def test_a_bare_full_of_an_encrypted_archive_keeps_its_mac(tmp_path: Path) -> None:
+    """Its listing shows it without the log that was let go; its record is as it was written."""
+    store = MemoryStore()
+    full = take_full_with_log(writing(store), write_pages(tmp_path / "app.db", 10), [write_log(tmp_path, 1)])
+    writing(store).let_log_go({full.record.id: [stored.name for stored in full.record.logs]}, reason="test")
+    archive = reading(store, key_file(tmp_path, SECRET))
+    (listed,) = archive.list().backups
+    assert listed.record.logs == ()
+    archive.check_mac(listed.record)
+    assert verify_database(archive, Level.DATA).sound
