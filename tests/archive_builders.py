@@ -179,3 +179,13 @@ def take_logs(
     start = parent.record.log_end
     end = logs[-1][0].end if logs else start
     return backup.commit(record_of(backup, backup_type, start, end, parent=parent, logs=stored))
+
+
+def take_full_with_log(archive: DatabaseArchive, pages: Path, logs: Sequence[tuple[LogFile, Path]]) -> ArchivedBackup:
+    """A full that names the log since the backup before it."""
+    backup = archive.begin(BackupType.FULL, parent=None)
+    result = store_file(FileSource(pages), backup, level=1)
+    stored = tuple(backup.put_log(log, path) for log, path in logs)
+    assert result.file is not None
+    at = Position(HISTORY, logs[-1][0].end.offset)
+    return backup.commit(record_of(backup, BackupType.FULL, at, at, files=(result.file,), logs=stored))

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.archive import names, removal, sweep
+from backupd.archive import bare, holds, names, removal, sweep
 from backupd.archive.envelope import malformed
 from backupd.archive.findings import Finding, finding_of
 from backupd.archive.holder import this_process
@@ -23,6 +23,8 @@ from backupd.pipeline.container import damage
 from backupd.steps import step
 
 if TYPE_CHECKING:  # listing must not wait for what only storing and fetching need
+    from collections.abc import Mapping, Sequence
+
     from backupd.archive.open_backup import OpenBackup
     from backupd.archive.repository import Repository
     from backupd.pages import Hashes
@@ -43,18 +45,25 @@ class DatabaseArchive:
 
     # --- reading ---
 
-    def list(self) -> Listing:
-        """All records. Raises ArchiveUnreachable; damage is a finding in the answer."""
+    def list(self, *, since: Listing | None = None) -> Listing:
+        """All records, bare fulls without the log that was let go; damage is a finding in the answer.
+
+        What ``since``, a listing of a moment ago, has read is not read again: a record never changes.
+
+        Raises:
+            ArchiveUnreachable: it cannot be listed.
+        """
         backups: dict[str, ArchivedBackup] = {}
         aborted: list[AbortRecord] = []
         findings: list[Finding] = []
+        known = {label: one for label, one in since.by_id().items() if label not in since.let_go} if since else {}
         for each in self.store.list(names.records_prefix(self.dbid)):
             label = names.label_in(each.name)
             if each.name != names.record_name(self.dbid, label):
                 findings.append(Finding(each.name, "no record has such a name"))
                 continue
             try:
-                found = self._record(label)
+                found = known.get(label) or self._record(label)
             except DamageFound as problem:
                 findings.append(finding_of(problem, each.name, backup_id=label))
                 continue
@@ -64,9 +73,12 @@ class DatabaseArchive:
                 aborted.append(found)
             else:
                 backups[label] = found
+        let_go: dict[str, tuple[str, ...]] = {}
+        for label in bare.bare_labels(self) & backups.keys():
+            backups[label], let_go[label] = bare.as_bare(backups[label])
         record_names = {label: names.record_name(self.dbid, label) for label in backups}
         findings += chain_findings(backups, record_names)
-        return Listing(tuple(backups.values()), tuple(aborted), tuple(findings))
+        return Listing(tuple(backups.values()), tuple(aborted), tuple(findings), let_go)
 
     def get(self, backup_id: str) -> ArchivedBackup:
         """One committed backup.
@@ -132,6 +144,9 @@ class DatabaseArchive:
         if record.encryption is None:
             return
         name = names.record_name(self.dbid, record.id)
+        record = self.get(record.id).record  # as it was written, also where a listing shows a bare full
+        if record.encryption is None:
+            raise damage(name, "it said that it is encrypted, and says so no more")
         key = self.keys.data_key(name, record.encryption.key)
         if mac_of(record, key, object_name=name, repository=self.repository.uuid) != record.encryption.mac:
             raise damage(name, "it was changed by somebody who does not have the backup's key")
@@ -221,20 +236,47 @@ class DatabaseArchive:
         content = self.sealed.read("verdict", name)
         try:
             return verdict_from_json(content)
-        except (KeyError, ValueError, TypeError) as problem:
+        except (KeyError, ValueError, TypeError, AttributeError) as problem:
             raise malformed(name, problem) from problem
+
+    # --- holds ---
+
+    def hold(self, backup_id: str, *, reason: str, by: str) -> holds.BackupHold:
+        """Keep a backup, and so all that it builds on, until the hold is released.
+
+        Raises:
+            NotFound: there is none of that id.
+            Refused: it is being deleted.
+        """
+        return holds.place_hold(self, backup_id, reason=reason, by=by)
+
+    def release(self, hold: holds.BackupHold) -> None:
+        """Take a hold away; it may be gone already."""
+        holds.release_hold(self, hold)
+
+    def holds(self, backup_id: str = "") -> tuple[holds.BackupHold, ...]:
+        """The holds on a backup, or all; one that is damaged still holds, and says so."""
+        return holds.holds_of(self, backup_id)
 
     # --- removal (removal.py and sweep.py have the rules) ---
 
-    def delete_backup(self, backup_id: str, *, reason: str, by: str = "") -> removal.Removed:
+    def delete_backup(
+        self, backup_id: str, *, reason: str, by: str = "", since: Listing | None = None
+    ) -> removal.Removed:
         """Delete a backup that nothing builds on, and what only it needed; goes on with a half-done deletion.
 
+        ``since`` is as for ``list``: of sixty backups it saves a hundred requests.
+
         Raises:
-            Refused: a committed backup builds on it.
+            Refused: a committed backup builds on it, or a hold keeps it.
             Busy: a backup is being made.
             NotFound: there is none of that id.
         """
-        return removal.delete_backup(self, backup_id, reason=reason, by=by)
+        return removal.delete_backup(self, backup_id, reason=reason, by=by, since=since)
+
+    def let_log_go(self, spare: Mapping[str, Sequence[str]], *, reason: str) -> None:
+        """Note that these fulls are bare: the log files before them lead nowhere, and ``prune_logs`` removes them."""
+        bare.note_bare(self, spare, reason=reason)
 
     def prune_logs(self, *, reason: str) -> removal.Removed:
         """Remove log objects that no backup names and that none can come to need. Raises Busy."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from backupd.archive import names
 from backupd.archive.copy_intent import refuse_live_copy
+from backupd.archive.holds import refuse_held
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
 from backupd.archive.objects import delete_all
@@ -42,12 +43,14 @@ class Removed:
     bytes: int
 
 
-def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: str) -> Removed:
+def delete_backup(
+    archive: DatabaseArchive, backup_id: str, *, reason: str, by: str, since: Listing | None = None
+) -> Removed:
     """See ``DatabaseArchive.delete_backup``."""
     tomb = names.tomb_name(archive.dbid, backup_id) if names.is_label(backup_id) else ""
     if not tomb or not (_there(archive, names.record_name(archive.dbid, backup_id)) or _there(archive, tomb)):
         archive.get(backup_id)  # says NotFound, in its words
-    listing = archive.list()
+    listing = archive.list(since=since)
     _refuse_children(archive, backup_id, listing)
     if backup_id in {abort.id for abort in listing.aborted}:
         raise NotFound(
@@ -61,16 +64,18 @@ def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: 
         "reason": reason,
         "by": by,
         "at": archive.clock.now().isoformat(),
-        "logs": [stored.name for stored in found.record.logs] if found else [],
+        "logs": [*(stored.name for stored in found.record.logs), *listing.let_go.get(backup_id, ())] if found else [],
     }
     step("archive.tomb")
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
-    return finish_deletion(archive, backup_id, decided_now=True)
+    return finish_deletion(archive, backup_id, decided_now=True, since=listing)
 
 
-def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool = False) -> Removed:
+def finish_deletion(
+    archive: DatabaseArchive, label: str, *, decided_now: bool = False, since: Listing | None = None
+) -> Removed:
     """Do what the tomb says, from wherever it was left. Raises Busy, Refused (both take the tomb back).
 
     While the record is there the backup is whole.  An order that an earlier process
@@ -96,8 +101,10 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
         )
     try:
         _no_live_intents(archive)
-        listing = archive.list()
+        listing = archive.list(since=since)
         _refuse_children(archive, label, listing)
+        if label in listing.labels():
+            refuse_held(archive, label)
     except (Busy, Refused):
         if _there(archive, record):
             archive.store.delete(tomb)
@@ -114,6 +121,7 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
         more, more_size = delete_all(store, _existing(archive, unneeded))
         count, size = count + more, size + more_size
     more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
+    store.delete(names.bare_name(archive.dbid, label))
     store.sync()
     store.delete(tomb)
     return Removed(count + more + 1, size + more_size)
@@ -151,7 +159,9 @@ def finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
 
 
 def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:
-    """Log objects that no backup names, and that end before the oldest full of their history, or whose history is gone.
+    """Log objects that no backup names, and that none can come to name.
+
+    They were let go, end before the oldest full of their history, or their history is gone.
 
     Raises:
         Refused: a record cannot be read, so what it names is not known.
@@ -167,12 +177,13 @@ def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:
     named = _named_logs(records)
     known = {position.history for record in records for position in (record.log_start, record.log_end)}
     known |= {stored.log.history for record in records for stored in record.logs}
+    let_go = {name for gone in listing.let_go.values() for name in gone}
     found = {}
     for each in archive.store.list(names.logs_prefix(archive.dbid)):
         if each.name in named:
             continue
         history = each.name.split("/")[3]
-        if history not in known or _before_oldest_full(archive, each.name, history, records):
+        if each.name in let_go or history not in known or _before_oldest_full(archive, each.name, history, records):
             found[each.name] = each
     return found
 
@@ -186,8 +197,9 @@ def _before_oldest_full(archive: DatabaseArchive, name: str, history: str, recor
 
 
 def unnamed_logs(archive: DatabaseArchive, listing: Listing) -> list[StoredObject]:
-    """Log objects that no committed backup names."""
+    """Log objects that no committed backup names, and that no note lets go."""
     named = _named_logs([backup.record for backup in listing.backups])
+    named |= {name for gone in listing.let_go.values() for name in gone}
     return [each for each in archive.store.list(names.logs_prefix(archive.dbid)) if each.name not in named]
 
 
@@ -212,8 +224,9 @@ def _all_records_readable(listing: Listing, but: str = "") -> bool:
 
 def _no_live_intents(archive: DatabaseArchive) -> None:
     """Fence what is dead; refuse while a backup is being made. Raises Busy."""
-    committed = archive.list().labels()
-    for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
+    intents = list(archive.store.list(names.intents_prefix(archive.dbid)))
+    committed = archive.list().labels() if intents else set()
+    for each in intents:
         label = names.label_in(each.name)
         if label in committed:
             continue

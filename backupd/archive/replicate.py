@@ -106,6 +106,8 @@ class Replicator:
             self._refuse_without_parent(backup)
             listed = self._take_back_abort(label, data)
             copied = self._objects(backup, on_bytes)
+            if not listed:
+                self._bring_bare_note(label)
             self._target.store.sync()
             still_announced(self._target, intent)
             if not listed:
@@ -184,6 +186,13 @@ class Replicator:
             # After a failure those that wait are not begun; an object that is on its way is whole or not there.
             pool.shutdown(wait=True, cancel_futures=True)
         return Copied(backup.record.id, copied_objects, sums[True], sums[False], verified_bytes)
+
+    def _bring_bare_note(self, label: str) -> None:
+        """A bare full is bare there too: its record names log that is nowhere any more."""
+        name = names.bare_name(self._source.dbid, label)
+        step("copy.bare")
+        with suppress(ObjectMissing, ObjectExists):
+            self._target.store.create(name, [read_whole(self._source.store, name)])
 
     def _bring(self, label: str, wanted: StoredObject) -> tuple[bool, int]:
         """Whether the object had to be copied, and how many bytes of it were read back from the replica's medium."""

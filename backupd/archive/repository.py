@@ -14,7 +14,7 @@ from backupd.archive import names
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.envelope import malformed, seal, unseal
 from backupd.archive.keys import NO_KEYS, ArchiveKeys, ProtectedKey, key_id
-from backupd.archive.objects import Sealed, read_whole, twice
+from backupd.archive.objects import Sealed, folders_below, read_whole, twice
 from backupd.errors import DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
 from backupd.ports import Clock, ObjectStore
 
@@ -127,7 +127,7 @@ class Repository:
 
     def database_ids(self) -> tuple[str, ...]:
         """The prefixes that hold anything, sorted."""
-        return tuple(sorted({each.name.split("/")[1] for each in self.store.list("db/") if each.name.count("/") > 1}))
+        return tuple(folder.removeprefix("db/").rstrip("/") for folder in folders_below(self.store, "db/"))
 
     def databases(self) -> tuple[DatabaseIdentity, ...]:
         """All databases with an identity. Raises DamageFound."""
@@ -151,8 +151,12 @@ class Repository:
             DamageFound: there are objects, and no ``identity.json`` that says whose.
         """
         dbid = names.database_id(name, engine)
-        self._refuse_nameless(dbid)
-        if identity is not None:
+        try:
+            found = self.identity_of(dbid)
+        except ObjectMissing:
+            self._refuse_nameless(dbid)
+            found = None
+        if found is None and identity is not None:
             try:
                 content = {
                     "database": name,
@@ -164,14 +168,13 @@ class Repository:
                 self.store.sync()
             except ObjectExists:
                 pass
-        try:
             found = self.identity_of(dbid)
-        except ObjectMissing as problem:
+        if found is None:
             raise NotFound(
                 f"{self.store.describe()} holds nothing of the database {name}",
                 because=f"it has no {names.identity_name(dbid)}",
                 next_step="see what it holds: backupctl list; or check the policy's archive",
-            ) from problem
+            )
         if identity is not None and found.identity != identity:
             raise Refused(
                 f"{self.store.describe()} holds the backups of another database named {name}",
@@ -181,14 +184,10 @@ class Repository:
         return DatabaseArchive(self, name, engine, dbid)
 
     def _refuse_nameless(self, dbid: str) -> None:
-        name = names.identity_name(dbid)
-        first = next(iter(self.store.list(f"db/{dbid}/")), None)
-        if first is None:
-            return
-        try:
-            self.store.stat(name)
-        except ObjectMissing:
-            raise _lost(name, first.name) from None
+        """Objects without an identity: it was lost. Raises DamageFound."""
+        first = next(iter(self.store.list(names.database_prefix(dbid))), None)
+        if first is not None and first.name != names.identity_name(dbid):  # it may have come this moment
+            raise _lost(names.identity_name(dbid), first.name)
 
 
 def _refuse_headless(store: ObjectStore) -> None:

@@ -121,7 +121,8 @@ def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
         for each in store.list(prefix)
     }
     seen: dict[str, list[str]] = {}
-    for prefix in (names.data_prefix(dbid), names.maps_prefix(dbid), names.verdicts_prefix(dbid)):
+    beside = (names.verdicts_prefix(dbid), names.holds_prefix(dbid), names.bares_prefix(dbid))
+    for prefix in (names.data_prefix(dbid), names.maps_prefix(dbid), *beside):
         for each in store.list(prefix):
             label = names.label_in(each.name)
             if label not in excused:

@@ -13,6 +13,7 @@ from backupd.cli.options import Which
 from backupd.errors import BackupdError, NotFound
 
 if TYPE_CHECKING:
+    from backupd.archive.keys import KeySources
     from backupd.bootstrap import House
     from backupd.ports import ReportProgress
     from backupd.runs.context import RunContext
@@ -35,8 +36,8 @@ def config_path(option: str | None) -> Path:
 
 
 @contextlib.contextmanager
-def opened(option: str | None) -> Iterator[House]:
-    """The house that the config describes; closed at the end.
+def opened(option: str | None, sources: KeySources | None = None) -> Iterator[House]:
+    """The house that the config describes; closed at the end.  ``sources`` are of private keys, else the environment's.
 
     Raises:
         ConfigInvalid: the config or, later, a policy cannot be used.
@@ -44,7 +45,7 @@ def opened(option: str | None) -> Iterator[House]:
     from backupd.bootstrap import open_house
 
     house = open_house(config_path(option))
-    house.key_sources = keys.sources()
+    house.key_sources = sources or keys.sources()
     try:
         yield house
     except BackupdError as error:

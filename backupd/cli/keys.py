@@ -40,21 +40,28 @@ PassphraseFileOption = Annotated[
 
 
 def sources(
-    key: Path | None = None, passphrase_file: Path | None = None, environment: Mapping[str, str] = os.environ
+    key: Path | None = None,
+    passphrase_file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    asks: bool = True,
 ) -> KeySources:
-    """Where this command takes private keys from; nothing is read or asked before it is needed."""
+    """Where this command takes private keys from; nothing is read or asked before it is needed.
+
+    ``asks``: a passphrase that no file gives is asked for, where there is a terminal.
+    """
     from backupd.archive.keys import KeySources
 
     key = key or (Path(environment[KEY_VARIABLE]) if environment.get(KEY_VARIABLE) else None)
     said = environment.get(PASSPHRASE_VARIABLE)
     file = passphrase_file or (Path(said) if said else None)
-    return KeySources(key, _asker(file))
+    return KeySources(key, _asker(file, asks=asks))
 
 
-def _asker(file: Path | None) -> AskPassphrase | None:
+def _asker(file: Path | None, *, asks: bool) -> AskPassphrase | None:
     if file is not None:
         return lambda what: first_line(file, what)
-    if sys.stdin.isatty():
+    if asks and sys.stdin.isatty():
         return lambda what: getpass.getpass(f"passphrase of {what}: ")
     return None
 

@@ -82,8 +82,8 @@ def restore(
         )
     wish, note = _wish(at, to, backup)
     notes = [*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else [])]
-    with house.opened(config) as opened, _told_of_the_second(opened, database, archive):
-        opened.key_sources = keys.sources(key, passphrase_file)
+    sources = keys.sources(key, passphrase_file)
+    with house.opened(config, sources) as opened, _told_of_the_second(opened, database, archive):
         with progress.shown() as report:
             context = house.one(opened, database, report, archive=archive)
             if to is not None:

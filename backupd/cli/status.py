@@ -57,6 +57,11 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
             ("last incremental", _backup(row.get("last_incremental"), now)),
             ("recovery window", _window(window)),
             *((("second archive", _second(row["second_archive"])),) if row.get("second_archive") else ()),
+            *(
+                (("verified", human.coverage(row["verified"], now)),)
+                if (row.get("verified") or {}).get("total_bytes")
+                else ()
+            ),
             *((("next due", _next(row["next_run"], now)),) if row.get("next_run") else ()),
         ),
         indent=2,

@@ -10,7 +10,7 @@ from backupd.model.position import Position
 
 __all__ = [  # with the kinds, so that a user of records needs one address
     "ArchivedBackup", "BackupRecord", "BackupType", "Encryption", "Hold", "LogFile", "LogKind", "Progress",
-    "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment",
+    "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
 ]  # fmt: skip
 
 
@@ -145,6 +145,17 @@ class BackupRecord:
     tool_version: str = ""
     notes: tuple[str, ...] = ()
     encryption: Encryption | None = None
+
+
+def own_logs(record: BackupRecord) -> tuple[StoredLog, ...]:
+    """The log files that the pages of a full or copy need to be whole; its other ones lie before it."""
+    if not record.log_start.same_history(record.log_end):
+        return tuple(stored for stored in record.logs if stored.log.end.offset > record.log_start.offset)
+    return tuple(
+        stored
+        for stored in record.logs
+        if stored.log.end.same_history(record.log_start) and stored.log.end > record.log_start
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,18 +34,39 @@ def inspect_file(
     stored: StoredFile,
     store: ObjectStore,
     on_problem: Callable[[FileProblem], None],
-    on_bytes: Callable[[int], None],
+    on_read: Callable[[str, int], None],
     *,
     keys: KeyFinder | None = None,
     workers: int = 2,
 ) -> None:
-    """Read every object of the file and tell ``on_problem`` whatever is wrong, ``on_bytes`` what was read.
+    """Read every object of the file and tell ``on_problem`` whatever is wrong.
+
+    ``on_read`` is told the name and the stored bytes of each object that was read whole and is sound.
 
     Raises:
         ArchiveUnreachable: the archive cannot be read now.
         KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    _Inspection(stored, store, on_problem, on_bytes, keys, workers).run()
+    _Inspection(stored, store, on_problem, on_read, keys, workers).run()
+
+
+def inspect_segment(
+    stored: StoredFile,
+    store: ObjectStore,
+    segment: StoredSegment,
+    on_problem: Callable[[FileProblem], None],
+    on_read: Callable[[str, int], None],
+    *,
+    keys: KeyFinder | None = None,
+    workers: int = 2,
+) -> None:
+    """Read one segment of the file: its SHA-256, its seal, and every super-block expanded; not its page map.
+
+    Raises:
+        ArchiveUnreachable: the archive cannot be read now.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
+    """
+    _Inspection(stored, store, on_problem, on_read, keys, workers).run_one(segment)
 
 
 class _Inspection:
@@ -54,12 +75,12 @@ class _Inspection:
         stored: StoredFile,
         store: ObjectStore,
         on_problem: Callable[[FileProblem], None],
-        on_bytes: Callable[[int], None],
+        on_read: Callable[[str, int], None],
         keys: KeyFinder | None,
         workers: int,
     ) -> None:
         self._stored, self._store, self._keys = stored, store, keys
-        self._on_problem, self._on_bytes = on_problem, on_bytes
+        self._on_problem, self._on_read = on_problem, on_read
         self._workers = workers
         self._decompressor = Decompressor()
         self._hasher = blake3_hasher()
@@ -77,6 +98,17 @@ class _Inspection:
                 self._segment(pool, segment, blocks, page_map)
         if self._sound and self._hasher.hexdigest() != self._stored.blake3:
             self._tell(FileProblem(self._stored.map.name, "the file's BLAKE3 is not the one in the record"))
+
+    def run_one(self, wanted: StoredSegment) -> None:
+        try:
+            segments = Layout.of(self._stored).stored_segments(self._stored)
+        except DamageFound as problem:
+            self._tell(FileProblem(self._stored.map.name, problem.because))
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
+            for segment, blocks in segments:
+                if segment == wanted:
+                    self._segment(pool, segment, blocks, None)
 
     def _tell(self, problem: FileProblem) -> None:
         self._sound = False
@@ -96,7 +128,7 @@ class _Inspection:
                     return None
                 self._forget(name)
             else:
-                self._on_bytes(self._stored.map.stored_bytes)
+                self._on_read(name, self._stored.map.stored_bytes)
                 return page_map
         return None
 
@@ -118,7 +150,7 @@ class _Inspection:
                     return
                 self._forget(segment.name)
             else:
-                self._on_bytes(segment.stored_bytes)
+                self._on_read(segment.name, segment.stored_bytes)
                 return
 
     def _read_segment(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from backupd.model.rules import Calendar, RetentionRules, ScheduleRules, SourceRule, SourceRules, parse_calendar
+from backupd.model.rules import (
+    Calendar,
+    RetentionRules,
+    ScheduleRules,
+    SourceRule,
+    SourceRules,
+    VerifyRules,
+    parse_calendar,
+)
 from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
@@ -29,6 +38,7 @@ from backupd.policy.sections import (
     StampOptions,
     TruncationOptions,
 )
+from backupd.policy.verify import VerifyOptions, read_rules
 
 _SOURCE_RULES = {"sqlite": ("passive-only",), "postgres": ("passive-only", "prefer-passive")}
 
@@ -85,6 +95,7 @@ class Policy(Section):
     )
     truncation: TruncationOptions = Field(default_factory=TruncationOptions)
     restore: RestoreOptions = Field(default_factory=RestoreOptions)
+    verify: VerifyOptions = Field(default_factory=VerifyOptions)
 
     @field_validator("archive")
     @classmethod
@@ -208,7 +219,10 @@ class Policy(Section):
 
     def retention_rules(self) -> RetentionRules:
         """The retention as the deciding function wants it."""
-        return RetentionRules(**self.retention.model_dump(), timezone=self.schedule.timezone)
+        wanted = self.retention.model_dump()
+        seconds = wanted.pop("keep_within")
+        within = None if seconds is None else timedelta(seconds=seconds)
+        return RetentionRules(**wanted, keep_within=within, timezone=self.schedule.timezone)
 
     def schedule_rules(self) -> ScheduleRules:
         """The schedule as the deciding function wants it."""
@@ -224,6 +238,11 @@ class Policy(Section):
             differential=words(schedule.differential),
             jitter_seconds_max=schedule.jitter_seconds_max,
         )
+
+    def verify_rules(self) -> VerifyRules:
+        """How much a verify reads, as the deciding function wants it."""
+        verify = self.verify
+        return read_rules(verify.budget, verify.budget_seconds_max, verify.reverify_days)
 
     def source_rules(self) -> SourceRules:
         """The source rule as the deciding function wants it."""

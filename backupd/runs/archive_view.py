@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backupd.archive import names
+from backupd.archive.coverage import coverage_of
 from backupd.errors import ArchiveUnreachable, BackupdError, NotFound, NotHealthy
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup, BackupType
@@ -31,6 +32,7 @@ class ArchiveView:
     recovery_window: dict[str, JsonValue] | None
     findings: tuple[str, ...]
     archive: str = ""
+    verified: dict[str, JsonValue] | None = None
 
     def record_ids(self) -> frozenset[str]:
         """The ids of all records, aborted ones too."""
@@ -87,6 +89,7 @@ def remembered(context: RunContext) -> ArchiveView | None:
             recovery_window=found["recovery_window"],
             findings=tuple(found["findings"]),
             archive=str(found.get("archive", "")),
+            verified=found.get("verified"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -116,9 +119,11 @@ def look(context: RunContext) -> ArchiveView:
     except NotFound:
         return ArchiveView(now, known, None, None, None, (), context.policy.archive)
     from backupd.decide.restore_path import recovery_windows
-    from backupd.runs.fitness import unfit_backups
+    from backupd.runs.fitness import unfit_backups, verdicts_by_backup
 
-    unfit = unfit_backups(archive, listing)
+    verdicts = verdicts_by_backup(archive)
+    unfit = unfit_backups(archive, listing, verdicts)
+    verified = coverage_of(listing.backups, verdicts).share_of(listing.backups)
     windows = recovery_windows(listing.backups, unfit=unfit)
     window: dict[str, JsonValue] | None = None
     if windows:
@@ -133,6 +138,7 @@ def look(context: RunContext) -> ArchiveView:
         recovery_window=window,
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
         archive=context.policy.archive,
+        verified=dict(verified.to_json()),
     )
 
 
@@ -164,6 +170,7 @@ def _write(path: Path, view: ArchiveView) -> None:
             "recovery_window": view.recovery_window,
             "findings": list(view.findings),
             "archive": view.archive,
+            "verified": view.verified,
         }
     )
     step("runs.archive_view")

@@ -47,6 +47,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "last_full": view.last_full if view else None,
         "last_incremental": view.last_incremental if view else None,
         "recovery_window": view.recovery_window if view else None,
+        "verified": view.verified if view else None,
         "archive_seen_at": view.seen_at.isoformat() if view else None,
         "second_archive": second,
         "next_run": _next_run(context),

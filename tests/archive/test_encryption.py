@@ -15,6 +15,7 @@ from backupd.archive.database import DatabaseArchive
 from backupd.archive.keys import ArchiveKeys, key_id, nobody
 from backupd.archive.record import encode_record
 from backupd.archive.repository import Repository
+from backupd.archive.verify import Level, verify_database
 from backupd.digests import sha256_hex
 from backupd.errors import BackupdError, ConfigInvalid, DamageFound, KeyMissing
 from backupd.model.records import ArchivedBackup, BackupType, StoredFile, StoredSegment
@@ -26,6 +27,7 @@ from tests.archive_builders import (
     hashes_of,
     open_archive,
     take_full,
+    take_full_with_log,
     take_logs,
     write_log,
     write_pages,
@@ -238,7 +240,7 @@ def test_a_block_opens_in_its_own_place_only(tmp_path: Path) -> None:
     seen: list[FileProblem] = []
     fitting = replace(one, stored_bytes=len(stolen), sha256=sha256_hex(stolen))
     file = forged(first, [fitting, *first.record.files[0].segments[1:]])
-    inspect_file(file, store, seen.append, lambda _: None, keys=archive.keys)
+    inspect_file(file, store, seen.append, lambda _, __: None, keys=archive.keys)
     assert one.name in {each.object_name for each in seen}
     with pytest.raises(DamageFound):
         fetch_file(file, store, tmp_path / "stage", keys=archive.keys)
@@ -315,7 +317,7 @@ def test_what_is_damaged_in_an_encrypted_segment_is_named_by_its_pages(tmp_path:
     data[len(data) // 2] ^= 1
     store.objects[segment.name] = bytes(data)
     seen: list[FileProblem] = []
-    inspect_file(full.record.files[0], store, seen.append, lambda _: None, keys=archive.keys)
+    inspect_file(full.record.files[0], store, seen.append, lambda _, __: None, keys=archive.keys)
     (problem,) = [each for each in seen if each.object_name == segment.name]
     assert problem.first_page is not None
     assert problem.last_page is not None
@@ -356,3 +358,50 @@ def test_an_unencrypted_archive_is_read_as_before(tmp_path: Path) -> None:
     repository = Repository.open(store, ObedientClock(), ArchiveKeys((), (key_file(tmp_path, SECRET),)))
     archive = repository.database("orders", "sqlite", None)
     assert restored(archive, full, tmp_path / "stage") == pages.read_bytes()
+
+
+def test_verify_without_a_key_compares_every_stored_byte(tmp_path: Path) -> None:
+    store = MemoryStore()
+    host = writing(store)
+    full = take_full(host, write_pages(tmp_path / "app.db", 30), 0)
+    increment = take_logs(host, full, [write_log(tmp_path, 1)])
+    result = verify_database(host, Level.DATA)
+    assert result.sound
+    assert result.as_stored == {full.record.id, increment.record.id}
+    assert all(result.is_whole(each.record) for each in (full, increment))
+    for name in (full.record.files[0].segments[0].name, full.record.files[0].map.name, increment.record.logs[0].name):
+        whole = bytes(store.objects[name])
+        store.objects[name] = whole[:-1] + bytes([whole[-1] ^ 1])
+        found = verify_database(writing(store), Level.DATA)
+        assert name in {each.object_name for each in found.findings}
+        store.objects[name] = whole
+
+
+def test_verify_with_a_key_looks_into_what_is_encrypted(tmp_path: Path) -> None:
+    store = MemoryStore()
+    host = writing(store)
+    full = take_full(host, write_pages(tmp_path / "app.db", 30), 0)
+    archive = reading(store, key_file(tmp_path, SECRET))
+    result = verify_database(archive, Level.DATA)
+    assert result.sound
+    assert not result.as_stored
+    name = names.record_name(archive.dbid, full.record.id)
+    changed = replace(full.record, covers_until=full.record.covers_until.replace(year=2031))
+    store.objects[name] = encode_record(changed, object_name=name, repository=archive.repository.uuid)
+    (found,) = verify_database(archive, Level.DATA).findings
+    assert found.object_name == name
+    stranger, _ = new_identity()
+    with pytest.raises(KeyMissing):
+        verify_database(reading(store, key_file(tmp_path, stranger)), Level.DATA)
+
+
+def test_a_bare_full_of_an_encrypted_archive_keeps_its_mac(tmp_path: Path) -> None:
+    """Its listing shows it without the log that was let go; its record is as it was written."""
+    store = MemoryStore()
+    full = take_full_with_log(writing(store), write_pages(tmp_path / "app.db", 10), [write_log(tmp_path, 1)])
+    writing(store).let_log_go({full.record.id: [stored.name for stored in full.record.logs]}, reason="test")
+    archive = reading(store, key_file(tmp_path, SECRET))
+    (listed,) = archive.list().backups
+    assert listed.record.logs == ()
+    archive.check_mac(listed.record)
+    assert verify_database(archive, Level.DATA).sound

@@ -19,7 +19,7 @@ from backupd.errors import ArchiveUnreachable, Busy, DamageFound, NotFound, Refu
 from backupd.model.records import BackupType
 from backupd.pipeline.fetch import fetch_file
 from tests.archive.replicas import Pair
-from tests.archive_builders import ObedientClock, open_archive, take_full, write_pages
+from tests.archive_builders import ObedientClock, open_archive, take_full, take_full_with_log, write_log, write_pages
 from tests.fakes_store import FailingStore
 
 
@@ -300,3 +300,18 @@ def test_a_copy_backup_is_copied_like_any_other(pair: Pair) -> None:
     take_full(pair.first, pair.root / "app.db", 40, BackupType.COPY)
     pair.copy()
     pair.assert_same()
+
+
+def test_a_bare_full_is_bare_in_the_replica_too(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    write_pages(tmp_path / "app.db", 30)
+    logs = [write_log(tmp_path, 2)]
+    take_full(pair.first, tmp_path / "app.db", 10)
+    bare = take_full_with_log(pair.first, tmp_path / "app.db", logs)
+    pair.first.let_log_go({bare.record.id: [stored.name for stored in bare.record.logs]}, reason="test")
+    pair.first.delete_backup(pair.backups[0].record.id, reason="test")
+    pair.first.prune_logs(reason="test")
+    assert not pair.objects("first", "log")
+    pair.copy()
+    pair.assert_same()
+    assert pair.second.list().let_go == pair.first.list().let_go != {}

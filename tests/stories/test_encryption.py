@@ -78,6 +78,10 @@ def test_everything_but_reading_works_without_a_private_key(pair: Home, tmp_path
     assert len(ids) >= 2
     for words in (("status", "orders"), ("check", "orders"), ("prune", "orders", "--dry-run"), ("recover",)):
         pair.ok(*words)
+    verified = pair.ok("verify", "orders", "--json").json["databases"][0]
+    assert verified["sound"]
+    assert verified["as_stored_backups"] == len(ids)
+    assert not pair.ok("verify", "orders", "--key", key_of(pair), "--json").json["databases"][0]["as_stored_backups"]
     shown = pair.ok("show", ids[0]).out
     assert "AES-256-GCM" in shown
     problem, because, next_step = pair.fails(3, "restore", "orders", "--target", str(tmp_path / "look"), "--yes")
