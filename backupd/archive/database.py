@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.archive import names, removal, sweep
+from backupd.archive import names, removal, sweep, tombs
 from backupd.archive.envelope import malformed
 from backupd.archive.findings import Finding, finding_of
 from backupd.archive.holder import this_process
@@ -22,6 +22,7 @@ from backupd.model.records import ArchivedBackup, BackupType, StoredFile, Stored
 from backupd.steps import step
 
 if TYPE_CHECKING:  # listing must not wait for what only storing and fetching need
+    from backupd.archive.lease import DatabaseLease
     from backupd.archive.open_backup import OpenBackup
     from backupd.archive.repository import Repository
     from backupd.pages import Hashes
@@ -38,6 +39,13 @@ class DatabaseArchive:
         self.engine = engine
         self.dbid = dbid
         self.sealed = Sealed(repository.store, repository.uuid)
+        # The lease under which this process writes here; whoever takes one sets it.
+        self.lease: DatabaseLease | None = None
+
+    def still_ours(self) -> None:
+        """Look whether the lease is still ours, where there is one. Raises Busy, ArchiveUnreachable."""
+        if self.lease is not None:
+            self.lease.check()
 
     # --- reading ---
 
@@ -123,8 +131,8 @@ class DatabaseArchive:
         """Announce a backup, then look for deletions: one of the two sees the other (archives.md, section 7.3).
 
         Raises:
-            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it).
-            Refused: the parent is being deleted; take a full.
+            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it); or the lease was taken over.
+            Refused: the parent is being deleted, or is deleted; take a full.
             ObjectExists: the label is taken.
         """
         from backupd.archive.open_backup import OpenBackup
@@ -136,33 +144,53 @@ class DatabaseArchive:
             started_at=self.clock.now(),
             parent=parent.record.id if parent else None,
             nonce=secrets.token_hex(16),
+            lease=self.lease.nonce if self.lease else "",
         )
         step("archive.intent")
         self.sealed.create("intent", names.intent_name(self.dbid, label), intent.to_json())
         backup = OpenBackup(self, intent, parent, level)
         try:
+            self.still_ours()
             step("archive.tombs")
-            self._refuse_tombs(parent)
+            backup.condemned = self._refuse_tombs(parent)
+            self._refuse_gone(parent)
         except BaseException:
             backup.withdraw()
             raise
         return backup
 
-    def _refuse_tombs(self, parent: ArchivedBackup | None) -> None:
-        tombs = [each.name for each in self.store.list(names.tombs_prefix(self.dbid))]
-        if parent and names.tomb_name(self.dbid, parent.record.id) in tombs:
-            raise Refused(
-                f"the backup {parent.record.id} cannot be built on",
-                because="it is being deleted",
-                next_step=f"take a full: backupctl backup {self.name} --type full",
-                tombed=parent.record.id,
-            )
-        if tombs:
-            raise Busy(
-                f"a backup of {self.name} cannot begin now",
-                because=f"a deletion is going on or was interrupted: {tombs[0]}",
-                next_step="let it finish, or finish it: backupctl recover",
-            )
+    def _refuse_tombs(self, parent: ArchivedBackup | None) -> frozenset[str]:
+        """The names of log files that somebody may still delete: a holder of the lease before us, if he only sleeps."""
+        condemned: set[str] = set()
+        for each in self.store.list(names.tombs_prefix(self.dbid)):
+            label, _ = names.order_in(each.name)
+            if parent and label == parent.record.id:
+                raise self._not_built_on(label, "it is being deleted")
+            if self.lease is None or not tombs.of_another(self, each.name):
+                raise Busy(
+                    f"a backup of {self.name} cannot begin now",
+                    because=f"a deletion is going on or was interrupted: {each.name}",
+                    next_step="let it finish, or finish it: backupctl recover",
+                )
+            condemned.update(tombs.ordered_logs(self, each.name))
+        return frozenset(condemned)
+
+    def _refuse_gone(self, parent: ArchivedBackup | None) -> None:
+        """A deletion that was over before our intent was written has left no tomb."""
+        if parent is None:
+            return
+        try:
+            self.store.stat(names.record_name(self.dbid, parent.record.id))
+        except ObjectMissing:
+            raise self._not_built_on(parent.record.id, "it was deleted since it was chosen") from None
+
+    def _not_built_on(self, label: str, because: str) -> Refused:
+        return Refused(
+            f"the backup {label} cannot be built on",
+            because=because,
+            next_step=f"take a full: backupctl backup {self.name} --type full",
+            tombed=label,
+        )
 
     def _free_label(self, backup_type: BackupType) -> str:
         """A label later than every other one, so that labels sort as backups happened, whatever the clock did."""

@@ -8,6 +8,9 @@ The rules (reference/archives.md, section 7.3):
   then reads the intents.  One of the two sees the other; neither needs a clock.
 * First the record goes (nobody lists the backup any more), then what it named.
   A deletion that was interrupted is finished by the next one, or by ``sweep``.
+* A deletion of a holder who lost the lease, and who may only sleep, can go on at
+  any time.  Its tomb stays: nothing is built on what it orders to delete, and no
+  log file gets a name that it may still delete.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from backupd.archive import names
+from backupd.archive import names, tombs
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
 from backupd.archive.objects import delete_all
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
 
 LOGS_TOMB = "logs-"
+# After so long a sleeper is taken for dead; the same assumption as with an ABORT record.
+SLEEPER_AFTER = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Removed:
 
 def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: str) -> Removed:
     """See ``DatabaseArchive.delete_backup``."""
-    tomb = names.tomb_name(archive.dbid, backup_id) if names.is_label(backup_id) else ""
+    tomb = names.tomb_name(archive.dbid, backup_id, tombs.mark(archive)) if names.is_label(backup_id) else ""
     if not tomb or not (_there(archive, names.record_name(archive.dbid, backup_id)) or _there(archive, tomb)):
         archive.get(backup_id)  # says NotFound, in its words
     listing = archive.list()
@@ -55,28 +61,23 @@ def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: 
             next_step="backupctl recover",
         )
     found = listing.by_id().get(backup_id)
-    content = {
-        "label": backup_id,
-        "reason": reason,
-        "by": by,
-        "at": archive.clock.now().isoformat(),
-        "logs": [stored.name for stored in found.record.logs] if found else [],
-    }
+    logs = [stored.name for stored in found.record.logs] if found else []
+    content = {"label": backup_id, "reason": reason, "by": by, "logs": logs, **tombs.order(archive)}
     step("archive.tomb")
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
-    return finish_deletion(archive, backup_id, decided_now=True)
+    return finish_deletion(archive, tomb, decided_now=True)
 
 
-def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool = False) -> Removed:
+def finish_deletion(archive: DatabaseArchive, tomb: str, *, decided_now: bool = False) -> Removed:
     """Do what the tomb says, from wherever it was left. Raises Busy, Refused (both take the tomb back).
 
     While the record is there the backup is whole.  An order that an earlier process
     left is taken back then: by now that backup may be the last good one.
     """
-    tomb = names.tomb_name(archive.dbid, label)
-    content = _tomb_content(archive, tomb)
+    label, _ = names.order_in(tomb)
+    content = tombs.tomb_content(archive, tomb)
     record = names.record_name(archive.dbid, label)
     if content is None and _there(archive, record):
         archive.store.delete(tomb)
@@ -94,6 +95,7 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
             next_step=f"backupctl prune {archive.name}",
         )
     try:
+        archive.still_ours()
         _no_live_intents(archive)
         listing = archive.list()
         _refuse_children(archive, label, listing)
@@ -124,18 +126,19 @@ def prune_logs(archive: DatabaseArchive, *, reason: str) -> Removed:
     if not candidates:
         return Removed(0, 0)
     label = LOGS_TOMB + secrets.token_hex(8)
-    content = {"label": label, "reason": reason, "at": archive.clock.now().isoformat(), "logs": sorted(candidates)}
+    tomb = names.tomb_name(archive.dbid, label, tombs.mark(archive))
+    content = {"label": label, "reason": reason, "logs": sorted(candidates), **tombs.order(archive)}
     step("archive.tomb")
-    archive.sealed.create("tomb", names.tomb_name(archive.dbid, label), content)
+    archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
-    return finish_log_prune(archive, label)
+    return finish_log_prune(archive, tomb)
 
 
-def finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
+def finish_log_prune(archive: DatabaseArchive, tomb: str) -> Removed:
     """Do what the tomb for log files says, as far as it still holds. Raises Busy, Refused (both take it back)."""
-    tomb = names.tomb_name(archive.dbid, label)
-    content = _tomb_content(archive, tomb) or {}
+    content = tombs.tomb_content(archive, tomb) or {}
     try:
+        archive.still_ours()
         _no_live_intents(archive)
         still = _prunable_logs(archive)
     except BackupdError:
@@ -218,9 +221,9 @@ def _no_live_intents(archive: DatabaseArchive) -> None:
             continue
         with suppress(ObjectMissing):
             intent = read_intent(archive.sealed, archive.dbid, label)
-            if intent.seems_dead(archive.clock.now(), holding_lease=False):
+            if intent.seems_dead(archive.clock.now(), holding_lease=False, lease=tombs.lease_nonce(archive)):
                 with suppress(Refused):
-                    fence(archive, label, "its process is gone")
+                    fence(archive, label, "its process is gone, or stood still and lost its lease")
                     remove_parts(archive, label)
                 continue
             raise Busy(
@@ -240,12 +243,23 @@ def _refuse_children(archive: DatabaseArchive, backup_id: str, listing: Listing)
         )
 
 
-def _tomb_content(archive: DatabaseArchive, tomb: str) -> dict[str, Any] | None:
-    """What the tomb orders; None when it is damaged."""
-    try:
-        return archive.sealed.read("tomb", tomb)
-    except DamageFound:
-        return None
+def finish_for_a_sleeper(archive: DatabaseArchive, tomb: str) -> Removed:
+    """Remove what is left of a backup whose deletion sleeps, once its record is gone; its log files and tomb stay.
+
+    While the record is there the backup is whole, and whether it goes is decided anew by the next prune.
+    Whatever is removed here has a name that never comes again, so the sleeper does no harm when it removes it too.
+    """
+    label, _ = names.order_in(tomb)
+    store = archive.store
+    count = size = 0
+    if names.is_label(label) and not _there(archive, names.record_name(archive.dbid, label)):
+        count, size = remove_parts(archive, label)
+        more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
+        count, size = count + more, size + more_size
+    at = (tombs.tomb_content(archive, tomb) or {}).get("at", "")
+    if at and archive.clock.now() - datetime.fromisoformat(at) > SLEEPER_AFTER:
+        store.delete(tomb)
+    return Removed(count, size)
 
 
 def _existing(archive: DatabaseArchive, some: list[str]) -> list[StoredObject]:

@@ -172,7 +172,7 @@ class _Verify:
 
     def _strangers(self) -> None:
         dbid = self._archive.dbid
-        known = ("backup/", "data/", "intent/", "log/", "map/", "tomb/", "verify/", "identity.json")
+        known = ("backup/", "data/", "intent/", "lease/", "log/", "map/", "tomb/", "verify/", "identity.json")
         for each in self._archive.store.list(names.database_prefix(dbid)):
             if not each.name.removeprefix(names.database_prefix(dbid)).startswith(known):
                 self._result.findings.append(Finding(each.name, "no object of an archive has such a name"))
