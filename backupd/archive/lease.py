@@ -34,7 +34,7 @@ from backupd.archive import names
 from backupd.archive.holder import Holder, this_boot, this_process
 from backupd.archive.term import PERIOD_SECONDS, Claim, Sighting, Term, busy, claim_on, taken_over, unreadable
 from backupd.archive.term_objects import read_sighting, read_term, term_numbers, write_sighting
-from backupd.errors import BackupdError, Busy, DamageFound, ObjectExists, ObjectMissing
+from backupd.errors import ArchiveUnreachable, BackupdError, Busy, DamageFound, ObjectExists, ObjectMissing
 from backupd.steps import step
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class DatabaseLease:
         self._term: Term | None = None
         self._lost: Busy | None = None
         self._sighting: Sighting | None = None
+        self._confirmed_at = 0.0
         self._below: set[int] = set()
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -138,7 +139,7 @@ class DatabaseLease:
 
     def _take(self, newest: Term | None, claim: Claim) -> bool:
         """Create the term after ``newest``; False when somebody else was faster."""
-        now = self._clock.now()
+        now, self._confirmed_at = self._clock.now(), self._clock.monotonic()
         number = newest.number + 1 if newest else 1
         follows = f"{claim.value}: {newest.run}" if newest else claim.value
         term = Term(number, self.nonce, this_process(), self._run, now, now, self._period, False, follows)
@@ -170,14 +171,22 @@ class DatabaseLease:
             ArchiveUnreachable: the archive cannot be read now.
         """
         with self._lock:
-            self.raise_if_lost()
-            if self._term is not None:
+            if self._term is not None and self._lost is None:
                 step("lease.check")
-                self._settle(self._highest())
-                self.raise_if_lost()
+                self._ask()
+            if self._lost is not None:
+                raise self._lost
 
     def raise_if_lost(self) -> None:
-        """As ``check``, from what the last renewal found; asks nobody. Raises Busy."""
+        """As ``check``, but asks only when the lease was not renewed in time by our own clock, and needs no answer.
+
+        Raises:
+            Busy: another run has taken the lease over.
+        """
+        late = self._clock.monotonic() - self._confirmed_at > self._period * 2 / 3
+        if self._lost is None and late:
+            with suppress(ArchiveUnreachable):
+                self.check()
         if self._lost is not None:
             raise self._lost
 
@@ -195,7 +204,7 @@ class DatabaseLease:
             if self._create(term):
                 self._below.add(self._term.number)
                 self._term = term
-            self._settle(self._highest())
+            self._ask()
             if self._lost is None:
                 self._delete_below()
 
@@ -225,8 +234,11 @@ class DatabaseLease:
             with suppress(BackupdError):
                 self.renew()
 
-    def _settle(self, highest: int | None) -> None:
+    def _ask(self) -> None:
         """Compare the highest term with ours: one whose reply was lost is ours too, any other ends the lease."""
+        began = self._clock.monotonic()
+        highest = self._highest()
+        self._confirmed_at = began
         if self._term is None or highest == self._term.number:
             return
         newest = self._read(highest) if highest is not None else None

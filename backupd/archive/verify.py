@@ -2,7 +2,7 @@
 
 Three levels, each with all of the one before:
 
-* manifest: every record, identity, intent, tomb and verdict is sound; chains have no holes; no record was lost
+* manifest: every record, identity, intent, tomb, lease and verdict is sound; chains have no holes; no record was lost
 * presence: every object that a record names is there and has its length
 * data: every byte is read, every hash compared, every page expanded and compared with its page map
 
@@ -151,6 +151,7 @@ class _Verify:
         for prefix in (
             names.intents_prefix(archive.dbid),
             names.tombs_prefix(archive.dbid),
+            names.leases_prefix(archive.dbid),
             names.verdicts_prefix(archive.dbid),
         ):
             for each in archive.store.list(prefix):
@@ -167,6 +168,8 @@ class _Verify:
             read_intent(self._archive.sealed, self._archive.dbid, names.label_in(name))
         elif prefix == names.tombs_prefix(self._archive.dbid):
             self._archive.sealed.read("tomb", name)
+        elif prefix == names.leases_prefix(self._archive.dbid):
+            self._archive.sealed.read("lease", name)
         else:
             self._archive.read_verdict(name)
 

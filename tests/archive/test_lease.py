@@ -290,6 +290,7 @@ def test_a_damaged_term_is_watched_like_any_other(
     elsewhere.lease()
     (name,) = (each.name for each in store.list(names.leases_prefix(archive.dbid)))
     store.objects[name] = store.objects[name][:-2]
+    assert [one.object_name for one in verify_repository(archive.repository, Level.MANIFEST).findings] == [name]
     with pytest.raises(Busy, match="another run is under way"):
         lease_of(archive, tmp_path / "seen").acquire()
     clock.sleep(61)

@@ -61,7 +61,10 @@ class Hands:
                 if isinstance(error, DamageFound | ObjectMissing):
                     with suppress(Busy):
                         lease.check()
-                        host.world.broken.append(f"{error.problem}: {error.because}")
+                        # A sleeper that wakes between his look and his hand may fence one that lives; no more.
+                        fenced = {abort.id for abort in archive.list().aborted}
+                        if not any(label in error.problem for label in fenced):
+                            host.world.broken.append(f"{error.problem}: {error.because}")
             finally:
                 host.held = None
                 lease.release()
