@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from backupd.archive import names
+from backupd.archive import names, tombs
 from backupd.archive.envelope import malformed
 from backupd.archive.holder import Holder, this_process
 from backupd.archive.objects import delete_all
@@ -77,8 +77,9 @@ def announce(archive: DatabaseArchive, label: str, logs: Collection[str]) -> Cop
     made = _written(archive, label, tuple(sorted(logs)), this_process(), resting=False)
     try:
         step("copy.tombs")
-        tomb = next(iter(archive.store.list(names.tombs_prefix(archive.dbid))), None)
-        if tomb is not None:
+        for tomb in archive.store.list(names.tombs_prefix(archive.dbid)):
+            if names.order_in(tomb.name)[0] != label and _orders_nothing_of(archive, tomb.name, made.logs):
+                continue
             raise Busy(
                 f"the backup {label} cannot be copied to {archive.store.describe()} now",
                 because=f"a deletion is going on there or was interrupted: {tomb.name}",
@@ -92,6 +93,11 @@ def announce(archive: DatabaseArchive, label: str, logs: Collection[str]) -> Cop
         if _is_ours_to_end(archive, name):
             archive.store.delete(name)
     return made
+
+
+def _orders_nothing_of(archive: DatabaseArchive, tomb: str, logs: Collection[str]) -> bool:
+    """Whether it is a sleeper's, whose deletion may go on at any time, of log files that this copy does not need."""
+    return tombs.of_another(archive, tomb) and not set(tombs.ordered_logs(archive, tomb)) & set(logs)
 
 
 def still_announced(archive: DatabaseArchive, intent: CopyIntent) -> None:

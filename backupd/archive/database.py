@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.archive import bare, holds, names, removal, sweep
+from backupd.archive import bare, holds, log_removal, names, removal, sweep
 from backupd.archive.envelope import malformed
 from backupd.archive.findings import Finding, finding_of
-from backupd.archive.holder import this_process
-from backupd.archive.intent import Intent
 from backupd.archive.listing import Listing, chain_findings
 from backupd.archive.objects import read_whole, twice
 from backupd.archive.record import AbortRecord, decode_record, mac_of
 from backupd.archive.verdict import Verdict, verdict_from_json
 from backupd.digests import sha256_hex
-from backupd.errors import Busy, DamageFound, NotFound, ObjectMissing, Refused
+from backupd.errors import DamageFound, NotFound, ObjectMissing
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, StoredFile, StoredLog
 from backupd.pipeline.container import damage
 from backupd.steps import step
@@ -25,6 +22,7 @@ from backupd.steps import step
 if TYPE_CHECKING:  # listing must not wait for what only storing and fetching need
     from collections.abc import Mapping, Sequence
 
+    from backupd.archive.lease import DatabaseLease
     from backupd.archive.open_backup import OpenBackup
     from backupd.archive.repository import Repository
     from backupd.pages import Hashes
@@ -42,6 +40,13 @@ class DatabaseArchive:
         self.dbid = dbid
         self.keys = repository.keys
         self.sealed = repository.sealed
+        # The lease under which this process writes here; whoever takes one sets it.
+        self.lease: DatabaseLease | None = None
+
+    def still_ours(self) -> None:
+        """Look whether the lease is still ours, where there is one. Raises Busy, ArchiveUnreachable."""
+        if self.lease is not None:
+            self.lease.check()
 
     # --- reading ---
 
@@ -159,62 +164,14 @@ class DatabaseArchive:
         """Announce a backup, then look for deletions: one of the two sees the other (archives.md, section 7.3).
 
         Raises:
-            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it).
+            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it); or the lease was taken over.
             ConfigInvalid: a recipient of the policy is none.
-            Refused: the parent is being deleted; take a full.
+            Refused: the parent is being deleted, or is deleted; take a full.
             ObjectExists: the label is taken.
         """
-        from backupd.archive.open_backup import OpenBackup
+        from backupd.archive.begin import begin_backup
 
-        key = self.keys.new_data_key()
-        label = label or self._free_label(backup_type)
-        intent = Intent(
-            label=label,
-            holder=this_process(),
-            started_at=self.clock.now(),
-            parent=parent.record.id if parent else None,
-            nonce=secrets.token_hex(16),
-        )
-        step("archive.intent")
-        self.sealed.create("intent", names.intent_name(self.dbid, label), intent.to_json())
-        backup = OpenBackup(self, intent, parent, level, key)
-        try:
-            step("archive.tombs")
-            self._refuse_tombs(parent)
-        except BaseException:
-            backup.withdraw()
-            raise
-        return backup
-
-    def _refuse_tombs(self, parent: ArchivedBackup | None) -> None:
-        tombs = [each.name for each in self.store.list(names.tombs_prefix(self.dbid))]
-        if parent and names.tomb_name(self.dbid, parent.record.id) in tombs:
-            raise Refused(
-                f"the backup {parent.record.id} cannot be built on",
-                because="it is being deleted",
-                next_step=f"take a full: backupctl backup {self.name} --type full",
-                tombed=parent.record.id,
-            )
-        if tombs:
-            raise Busy(
-                f"a backup of {self.name} cannot begin now",
-                because=f"a deletion is going on or was interrupted: {tombs[0]}",
-                next_step="let it finish, or finish it: backupctl recover",
-            )
-
-    def _free_label(self, backup_type: BackupType) -> str:
-        """A label later than every other one, so that labels sort as backups happened, whatever the clock did."""
-        at = self.clock.now().replace(microsecond=0)  # as the label will say it
-        last = ""
-        for prefix in (names.records_prefix(self.dbid), names.intents_prefix(self.dbid)):
-            for each in self.store.list(prefix):
-                last = max(last, names.label_in(each.name))
-        if last:
-            latest = names.parse_label(last).at
-            # A clock that was days ahead once must not push labels into the future for ever.
-            if at <= latest <= at + timedelta(days=1):
-                at = latest + timedelta(seconds=1)
-        return names.new_label(at, backup_type, secrets.token_hex(4))
+        return begin_backup(self, backup_type, parent, label, level)
 
     # --- verdicts ---
 
@@ -280,7 +237,7 @@ class DatabaseArchive:
 
     def prune_logs(self, *, reason: str) -> removal.Removed:
         """Remove log objects that no backup names and that none can come to need. Raises Busy."""
-        return removal.prune_logs(self, reason=reason)
+        return log_removal.prune_logs(self, reason=reason)
 
     def sweep(self, *, holding_lease: bool) -> sweep.Swept:
         """Fence dead backups, remove what they left, finish interrupted deletions; reports what it must not touch."""

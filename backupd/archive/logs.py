@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,19 @@ def put_log(
     dbid: str,
     label: str,
     key: DataKey | None = None,
+    condemned: Collection[str] = (),
 ) -> StoredLog:
     """Store a log file, or find it there already with the same digest and read it through.
+
+    A name that is ``condemned`` is not used: a deletion that slept may still delete what is there.
 
     Raises:
         Refused: another log file has that history and number.
         DamageFound: the one that is there is damaged.
     """
     name = names.log_name(dbid, log.history, log.number)
+    if name in condemned:
+        name = names.log_name(dbid, log.history, log.number, names.parse_label(label).suffix)
     new = new_object(name, "log", repository, key, log=log_to_json(log), by=label)
     step("archive.log")
     try:

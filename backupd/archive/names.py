@@ -20,6 +20,7 @@ _TYPE = {letter: backup_type for backup_type, letter in _LETTER.items()}
 _LABEL = re.compile(r"(\d{8}T\d{6}Z)-([FIDC])-([0-9a-f]{8})")
 _HOLD = re.compile(r"(.+)-([0-9a-f]{8})\.json")
 _NAME = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+_TERM = re.compile(r"db/[^/]+/lease/([0-9a-f]{16})\.json")
 _TIME = "%Y%m%dT%H%M%SZ"
 _COPY = ".copy-"
 
@@ -137,9 +138,9 @@ def logs_prefix(dbid: str, history: str = "") -> str:
     return f"db/{dbid}/log/{history}/" if history else f"db/{dbid}/log/"
 
 
-def log_name(dbid: str, history: str, number: int) -> str:
-    """A log file."""
-    return f"db/{dbid}/log/{history}/{number:016x}"
+def log_name(dbid: str, history: str, number: int, suffix: str = "") -> str:
+    """A log file; ``suffix`` gives it another name than one that a deletion may still be after."""
+    return f"db/{dbid}/log/{history}/{number:016x}" + (f".{suffix}" if suffix else "")
 
 
 def records_prefix(dbid: str) -> str:
@@ -163,9 +164,34 @@ def tombs_prefix(dbid: str) -> str:
     return f"db/{dbid}/tomb/"
 
 
-def tomb_name(dbid: str, label: str) -> str:
-    """The order to delete a backup; ``logs-…`` instead of a label orders the deletion of log files."""
-    return f"db/{dbid}/tomb/{label}.json"
+def tomb_name(dbid: str, label: str, mark: str = "") -> str:
+    """The order to delete a backup; ``logs-…`` instead of a label orders the deletion of log files.
+
+    ``mark`` are 8 hex digits of the lease under which it is given: no two holders share an order.
+    """
+    return f"db/{dbid}/tomb/{label}.{mark}.json" if mark else f"db/{dbid}/tomb/{label}.json"
+
+
+def order_in(tomb: str) -> tuple[str, str]:
+    """What a tomb orders to delete, and the mark of its lease; the mark is empty when there was none."""
+    label, _, mark = tomb.rpartition("/")[2].removesuffix(".json").partition(".")
+    return label, mark
+
+
+def leases_prefix(dbid: str) -> str:
+    """All terms of the lease begin so."""
+    return f"db/{dbid}/lease/"
+
+
+def lease_name(dbid: str, number: int) -> str:
+    """One term of the lease."""
+    return f"db/{dbid}/lease/{number:016x}.json"
+
+
+def term_number_in(name: str) -> int | None:
+    """The number of the term that an object is; None when its name is not one of a term."""
+    match = _TERM.fullmatch(name)
+    return int(match[1], 16) if match else None
 
 
 def verdicts_prefix(dbid: str, label: str = "") -> str:
@@ -226,5 +252,6 @@ def place_of(name: str) -> tuple[str, int]:
         case ["db", _, "map", label]:
             return "map", int(label.partition(".")[2] or 0)
         case ["db", _, "log", history, number]:
-            return f"log/{history}", int(number, 16)
+            digits, _, suffix = number.partition(".")
+            return f"log/{history}" + (f".{suffix}" if suffix else ""), int(digits, 16)
     raise ValueError(f"not a segment, map or log file: {name!r}")

@@ -51,6 +51,7 @@ class OpenBackup:
         self._prover = Prover(archive.store)
         self._stored: dict[str, StoredObject] = {}
         self._segments = 0
+        self.condemned: frozenset[str] = frozenset()  # names of log files that a sleeping deletion may still be after
 
     @property
     def label(self) -> str:
@@ -99,6 +100,7 @@ class OpenBackup:
             dbid=archive.dbid,
             label=self.label,
             key=self._key,
+            condemned=self.condemned,
         )
         self._remember(StoredObject(stored.name, stored.stored_bytes, stored.sha256))
         return stored
@@ -109,7 +111,15 @@ class OpenBackup:
         Raises:
             DamageFound: it is not what that backup's record says.
             ObjectMissing: it is not there.
+            Refused: it is being deleted.
         """
+        if stored.name in self.condemned:
+            raise Refused(
+                f"the log file {stored.name} cannot be named by another backup",
+                because="a run that lost its lease had begun to delete it, and may go on",
+                next_step=f"take a full: backupctl backup {self._archive.name} --type full",
+                object=stored.name,
+            )
         lent = StoredObject(stored.name, stored.stored_bytes, stored.sha256)
         step("archive.lend_log")
         self._store.forget_cached(lent.name)

@@ -10,8 +10,10 @@ from backupd.archive import names
 from backupd.archive.copy_intent import copy_intents, end_old_copies
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
+from backupd.archive.log_removal import LOGS_TOMB, finish_log_prune, log_of, unnamed_logs
 from backupd.archive.open_backup import fence, remove_parts
-from backupd.archive.removal import LOGS_TOMB, finish_deletion, finish_log_prune, log_of, unnamed_logs
+from backupd.archive.removal import finish_deletion, finish_for_a_sleeper
+from backupd.archive.tombs import adopted, lease_nonce, of_another
 from backupd.errors import Busy, DamageFound, ObjectMissing, Refused
 from backupd.steps import step
 
@@ -62,7 +64,7 @@ def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: boo
             continue  # see end_old_copies
         try:
             intent = read_intent(archive.sealed, archive.dbid, label)
-            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease)
+            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease, lease=lease_nonce(archive))
         except ObjectMissing:
             continue
         except DamageFound:
@@ -73,7 +75,7 @@ def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: boo
 
 def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> None:
     try:
-        fence(archive, label, "its process is gone")
+        fence(archive, label, "its process is gone, or stood still and lost its lease")
     except Refused:
         archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
         return
@@ -87,10 +89,14 @@ def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> Non
 
 def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
     for each in list(archive.store.list(names.tombs_prefix(archive.dbid))):
-        label = each.name.rpartition("/")[2].removesuffix(".json")
+        label, _ = names.order_in(each.name)
+        if of_another(archive, each.name):
+            removed = finish_for_a_sleeper(archive, each.name)
+            swept.add(removed.count, removed.bytes)
+            continue
         finish = finish_log_prune if label.startswith(LOGS_TOMB) else finish_deletion
         try:
-            removed = finish(archive, label)
+            removed = finish(archive, adopted(archive, each.name))
         except (Busy, Refused, DamageFound) as problem:
             swept.sentences.append(f"the deletion of {label} was not finished: {problem.because}")
             continue

@@ -2,7 +2,7 @@
 
 Three levels, each with all of the one before:
 
-* manifest: every record, identity, intent, tomb and verdict is sound; chains have no holes; no record was lost
+* manifest: every record, identity, intent, tomb, lease and verdict is sound; chains have no holes; no record was lost
 * presence: every object that a record names is there and has its length
 * data: every byte is read, every hash compared, every page expanded and compared with its page map
 
@@ -155,6 +155,7 @@ class _Verify:
         for prefix in (
             names.intents_prefix(archive.dbid),
             names.tombs_prefix(archive.dbid),
+            names.leases_prefix(archive.dbid),
             names.verdicts_prefix(archive.dbid),
             names.holds_prefix(archive.dbid),
             names.bares_prefix(archive.dbid),
@@ -173,6 +174,8 @@ class _Verify:
             read_intent(self._archive.sealed, self._archive.dbid, names.label_in(name))
         elif prefix == names.tombs_prefix(self._archive.dbid):
             self._archive.sealed.read("tomb", name)
+        elif prefix == names.leases_prefix(self._archive.dbid):
+            self._archive.sealed.read("lease", name)
         elif prefix == names.holds_prefix(self._archive.dbid):
             read_hold(self._archive, name)
         elif prefix == names.bares_prefix(self._archive.dbid):
@@ -182,9 +185,9 @@ class _Verify:
 
     def _strangers(self) -> None:
         dbid = self._archive.dbid
-        known = ("backup/", "bare/", "data/", "hold/", "intent/", "log/", "map/", "tomb/", "verify/", "identity.json")
+        known = ("backup/", "bare/", "data/", "hold/", "intent/", "lease/", "log/", "map/", "tomb/", "verify/")
         for each in self._archive.store.list(names.database_prefix(dbid)):
-            if not each.name.removeprefix(names.database_prefix(dbid)).startswith(known):
+            if not each.name.removeprefix(names.database_prefix(dbid)).startswith((*known, "identity.json")):
                 self._result.findings.append(Finding(each.name, "no object of an archive has such a name"))
 
     def _presence(self, backups: list[ArchivedBackup]) -> None:

@@ -62,6 +62,7 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
                 if (row.get("verified") or {}).get("total_bytes")
                 else ()
             ),
+            *((("running", _running(row["running"])),) if row.get("running") else ()),
             *((("next due", _next(row["next_run"], now)),) if row.get("next_run") else ()),
         ),
         indent=2,
@@ -111,6 +112,12 @@ def _window(window: Mapping[str, Any]) -> Cell | str:
     if not window.get("from"):
         return Cell("none: nothing can be restored yet", output.WARN)
     return f"{human.clock_time(window['from'])} to {human.clock_time(window.get('to'))}"
+
+
+def _running(run: Mapping[str, Any]) -> str:
+    """Times are of that host's clock, so no difference to ours is told."""
+    since, renewed = human.clock_time(run["since"]), human.clock_time(run["renewed_at"])
+    return f"{run['run']} on {run['host']}, process {run['pid']}, since {since}, its lease renewed {renewed}"
 
 
 def _next(run: Any, now: datetime) -> str:

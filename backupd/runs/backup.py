@@ -22,6 +22,7 @@ from backupd.runs.content import Content, checked_logs, lend_logs, store_logs, s
 from backupd.runs.context import RunContext
 from backupd.runs.copy_archive import truncate_and_copy
 from backupd.runs.listing import backup_json
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.settle import settle
 from backupd.runs.snapshot import capture
@@ -66,7 +67,7 @@ def run_backup(
     if dry_run:
         plan = plan_backup(context, requested, dry_run=True)
         return BackupOutcome(plan, None, RunState.PLANNED, None, plan.notes)
-    with context.lease(f"{requested} backup of {context.database}"):
+    with one_run(context, f"{requested} backup of {context.database}"):
         recovered = recover_under_lease(context)
         for _ in range(context.policy.freeze.attempts_max - 1):
             try:
@@ -240,8 +241,7 @@ def _log_only(
 def _covers(prepared: datetime, last_commit_at: datetime | None) -> datetime:
     """Up to when the backup holds every commit, and after which it holds none.
 
-    Commits that came between the log's closing and the freeze are in a snapshot
-    too: a restore to a moment before them must not begin with it.
+    What was committed between the log's closing and the freeze is in a snapshot: no restore to before it uses it.
     """
     return prepared if last_commit_at is None else max(prepared, last_commit_at)
 
@@ -268,9 +268,9 @@ def _proven(walk: Walk, backup: OpenBackup, draft: BackupRecord, content: Conten
 def _committed(walk: Walk, backup: OpenBackup, record: BackupRecord) -> ArchivedBackup:
     """Commit; a reply that was lost is asked for once more, for the record may exist although the call failed.
 
-    When it stays unknown the run is left open: only what the archive says later,
-    when recovery asks it, can end it.
+    When it stays unknown the run is left open: only what recovery finds in the archive can end it.
     """
+    walk.context.still_ours()
     walk.commit_unknown = True
     try:
         archived = backup.commit(record)

@@ -14,6 +14,7 @@ from backupd.model.records import ArchivedBackup, BackupRecord
 from backupd.model.states import RunState
 from backupd.runs.archive_view import refuse_vanished, remember_quietly
 from backupd.runs.context import RunContext
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.second_archive import CopyQueue, copy_queue, second_of, settle_second, wants_both
 from backupd.runs.truncate import truncate_after_backup
@@ -114,7 +115,7 @@ def run_copy_archive(context: RunContext, ids: Sequence[str] = (), *, dry_run: b
     second_of(context)
     if dry_run:
         return CopyOutcome(plan_copies(context, ids))
-    with context.lease(f"copy of {context.database} to its second archive"):
+    with one_run(context, f"copy of {context.database} to its second archive"):
         return _copy(context, ids, recover_under_lease(context))
 
 

@@ -21,6 +21,7 @@ from backupd.model.states import RunState
 from backupd.runs.archive_view import remember_archive
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups, verdicts_by_backup, verified_backups
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.second_archive import lacking_in_second
 
@@ -125,7 +126,7 @@ def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) 
     """
     if dry_run:
         return PruneOutcome(plan_prune(context), (), 0, 0, ())
-    with context.lease(f"prune of {context.database}"):
+    with one_run(context, f"prune of {context.database}", must=True):
         notes = recover_under_lease(context)
         plan = plan_prune(context)
         _refuse(context, plan, yes=yes)

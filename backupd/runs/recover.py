@@ -13,6 +13,7 @@ from backupd.model.position import rebase
 from backupd.model.records import BackupRecord
 from backupd.model.states import EDGES, RunEvent, RunState
 from backupd.runs.context import RunContext
+from backupd.runs.one_run import one_run
 from backupd.runs.second_archive import settle_second
 from backupd.runs.settle import settle
 from backupd.runs.snapshot import clear_leftovers
@@ -25,15 +26,16 @@ _UNDER_LEASE = frozenset(
 Say = Callable[[str], None]
 
 
-def run_recover(context: RunContext) -> tuple[str, ...]:
+def run_recover(context: RunContext, *, patient: bool = False) -> tuple[str, ...]:
     """Finish or undo everything that dead runs left; answers with what was done, in sentences.
 
-    May be repeated; with nothing left it does nothing and answers nothing.
+    May be repeated; with nothing left it does nothing and answers nothing.  ``patient``
+    finds out whether another host that holds the lease is dead, up to 60 s long.
 
     Raises:
         Busy: a run works on the database now.
     """
-    with context.lease(f"recovery of {context.database}"):
+    with one_run(context, f"recovery of {context.database}", patient=patient):
         sentences = recover_under_lease(context)
         return sentences if context.second is None else (*sentences, *settle_second(context))
 

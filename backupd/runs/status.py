@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backupd.archive import names
+from backupd.archive.lease import is_gone
+from backupd.archive.term_objects import newest_term
 from backupd.decide.schedule import next_slot
 from backupd.errors import BackupdError
 from backupd.journal.records import JsonValue, RunKind
@@ -51,8 +54,26 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "archive_seen_at": view.seen_at.isoformat() if view else None,
         "second_archive": second,
         "next_run": _next_run(context),
+        "running": _running(context),
         "holds": holds,
         "alarms": list(dict.fromkeys(alarms)),
+    }
+
+
+def _running(context: RunContext) -> dict[str, JsonValue] | None:
+    """The run that holds the lease in the archive, on whatever host; its times are by that host's clock."""
+    try:
+        term = newest_term(context.open_store(), names.database_id(context.database, context.engine))
+    except BackupdError:
+        return None  # the archive is away: an alarm says so
+    if term is None or term.released or is_gone(term.holder, term.nonce):
+        return None
+    return {
+        "run": term.run,
+        "host": term.holder.host,
+        "pid": term.holder.pid,
+        "since": term.since.isoformat(),
+        "renewed_at": term.at.isoformat(),
     }
 
 

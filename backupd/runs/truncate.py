@@ -15,6 +15,7 @@ from backupd.model.states import RunState
 from backupd.ports import TruncationEvidence
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.second_archive import second_end
 
@@ -62,7 +63,7 @@ def run_truncate(context: RunContext, *, dry_run: bool = False) -> TruncationOut
     """
     if dry_run:
         return explain_truncation(context)
-    with context.lease(f"truncation of {context.database}"):
+    with one_run(context, f"truncation of {context.database}"):
         recover_under_lease(context)
         run = context.journal.begin_run(database=context.database, kind=RunKind.TRUNCATE)
         try:
@@ -168,6 +169,7 @@ def _truncate(context: RunContext) -> TruncationOutcome:
     outcome = _as_outcome(evidence, decision)
     if isinstance(decision, KeepLog):
         return outcome
+    context.still_ours()
     removed = context.writer.truncate(decision.position, evidence.archived_ended)
     facts = {**outcome.evidence, "oldest_held_afterwards": str(removed.oldest_held) if removed.oldest_held else None}
     return TruncationOutcome(

@@ -39,10 +39,11 @@ class World:
     commands: list[list[str]] = field(default_factory=list)
     archive_free_bytes: int | None = 1 << 40
     provider: FakeProvider = field(default_factory=FakeProvider)
+    state: str = "state"  # another one is another node: it shares the pair and the archive, and no lock
 
     def __post_init__(self) -> None:
         (self.root / "backups").mkdir(parents=True, exist_ok=True)
-        (self.root / "state" / "orders").mkdir(parents=True, exist_ok=True)
+        (self.root / self.state / "orders").mkdir(parents=True, exist_ok=True)
         new = not (self.root / "pair").exists()
         self.writer = FakeWriter(self.root / "pair", self.clock)
         if new:
@@ -61,13 +62,13 @@ class World:
 
     def context(self) -> RunContext:
         """What a run gets."""
-        state_dir = self.root / "state" / "orders"
+        state_dir = self.root / self.state / "orders"
         context = RunContext(
             database="orders",
             policy=Policy.model_validate(self.policy),
             policy_path=self.root / "orders.toml",
             writer=self.writer,
-            journal=Journal(self.root / "state" / "journal.db", now=self.clock.now),
+            journal=Journal(self.root / self.state / "journal.db", now=self.clock.now),
             clock=self.clock,
             providers=[self.provider],
             choose_provider=lambda _: Choice(self.provider, ("it is a test",)),
