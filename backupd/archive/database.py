@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,12 @@ class DatabaseArchive:
         self.engine = engine
         self.dbid = dbid
         self.sealed = Sealed(repository.store, repository.uuid)
+        # So long nobody can remove what a backup stores, where the store locks objects; bootstrap knows the policy.
+        self.lock_days: int | None = None
+
+    def retain_until(self) -> datetime | None:
+        """Until when an object that is stored now is locked."""
+        return None if self.lock_days is None else self.clock.now() + timedelta(days=self.lock_days)
 
     # --- reading ---
 

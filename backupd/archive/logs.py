@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ from backupd.steps import step
 _HEAD_BYTES_MAX = 1 << 16
 
 
-def put_log(store: ObjectStore, log: LogFile, path: Path, *, repository: str, dbid: str, label: str) -> StoredLog:
+def put_log(
+    store: ObjectStore,
+    log: LogFile,
+    path: Path,
+    *,
+    repository: str,
+    dbid: str,
+    label: str,
+    retain_until: datetime | None = None,
+) -> StoredLog:
     """Store a log file, or find it there already with the same digest and read it through.
 
     Raises:
@@ -35,7 +45,7 @@ def put_log(store: ObjectStore, log: LogFile, path: Path, *, repository: str, db
     head = head_of(name, "log", repository, log=log_to_json(log), by=label)
     step("archive.log")
     try:
-        stored = store.create(name, pack_stream(head, _as_checked(log, path)))
+        stored = store.create(name, pack_stream(head, _as_checked(log, path)), retain_until=retain_until)
     except ObjectExists:
         found, its_log, _ = read_through(store, name)
         if its_log.digest != log.digest or its_log.end != log.end:

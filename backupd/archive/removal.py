@@ -8,6 +8,9 @@ The rules (reference/archives.md, section 7.3):
   then reads the intents.  One of the two sees the other; neither needs a clock.
 * First the record goes (nobody lists the backup any more), then what it named.
   A deletion that was interrupted is finished by the next one, or by ``sweep``.
+* What the store keeps for now (Object Lock, a role that may not delete) is left
+  behind an ABORT record in the old record's place: ``sweep`` tries it again, and
+  no tomb stands in the way of the next backup meanwhile.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from backupd.archive import names
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
-from backupd.archive.objects import delete_all
+from backupd.archive.objects import Removing, delete_all
 from backupd.archive.open_backup import fence, remove_parts
-from backupd.errors import BackupdError, Busy, DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
+from backupd.errors import BackupdError, Busy, DamageFound, KeptByLock, NotFound, ObjectExists, ObjectMissing, Refused
 from backupd.model.records import BackupRecord, LogFile
 from backupd.ports import StoredObject
 from backupd.steps import step
@@ -62,6 +65,8 @@ def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: 
         "at": archive.clock.now().isoformat(),
         "logs": [stored.name for stored in found.record.logs] if found else [],
     }
+    # A tomb that could not be taken back would stop every backup: who may not delete is told so before there is one.
+    archive.store.delete(f"{tomb}.trial")
     step("archive.tomb")
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
@@ -103,19 +108,25 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
         raise
     store = archive.store
     step("archive.delete")
-    store.delete(record)
+    try:
+        store.delete(record)
+    except KeptByLock:
+        store.delete(tomb)
+        raise
     # The record must be gone for good before anything that it names goes.
     store.sync()
-    count, size = remove_parts(archive, label)
+    removing = Removing(count=1)
+    removing.attempt(lambda: remove_parts(archive, label))
     needed = _named_logs([each.record for each in listing.backups if each.record.id != label])
     unneeded = [name for name in (content or {}).get("logs", []) if name not in needed]
     if _all_records_readable(listing, but=record):
-        more, more_size = delete_all(store, _existing(archive, unneeded))
-        count, size = count + more, size + more_size
-    more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
+        removing.attempt(lambda: delete_all(store, _existing(archive, unneeded)))
+    removing.attempt(lambda: delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label))))
+    if removing.kept is not None:
+        fence(archive, label, f"it was deleted; what the archive keeps for now goes later: {removing.kept.because}")
     store.sync()
     store.delete(tomb)
-    return Removed(count + more + 1, size + more_size)
+    return Removed(removing.count, removing.bytes)
 
 
 def prune_logs(archive: DatabaseArchive, *, reason: str) -> Removed:
@@ -124,6 +135,7 @@ def prune_logs(archive: DatabaseArchive, *, reason: str) -> Removed:
     if not candidates:
         return Removed(0, 0)
     label = LOGS_TOMB + secrets.token_hex(8)
+    archive.store.delete(f"{names.tomb_name(archive.dbid, label)}.trial")  # as in delete_backup
     content = {"label": label, "reason": reason, "at": archive.clock.now().isoformat(), "logs": sorted(candidates)}
     step("archive.tomb")
     archive.sealed.create("tomb", names.tomb_name(archive.dbid, label), content)
@@ -143,10 +155,11 @@ def finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
         raise
     step("archive.delete")
     ordered = [still[name] for name in content.get("logs", []) if name in still]
-    count, size = delete_all(archive.store, ordered)
+    removing = Removing()
+    removing.attempt(lambda: delete_all(archive.store, ordered))  # what is kept for now, the next prune finds again
     archive.store.sync()
     archive.store.delete(tomb)
-    return Removed(count, size)
+    return Removed(removing.count, removing.bytes)
 
 
 def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:
@@ -219,7 +232,7 @@ def _no_live_intents(archive: DatabaseArchive) -> None:
         with suppress(ObjectMissing):
             intent = read_intent(archive.sealed, archive.dbid, label)
             if intent.seems_dead(archive.clock.now(), holding_lease=False):
-                with suppress(Refused):
+                with suppress(Refused):  # it had committed; or its parts are kept for now
                     fence(archive, label, "its process is gone")
                     remove_parts(archive, label)
                 continue
