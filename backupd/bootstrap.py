@@ -92,8 +92,8 @@ class House:
             providers=_providers(policy, state_dir),
             choose_provider=_chooser(policy, state_dir),
             open_archive=_archive_opener(policy, self.clock),
-            probe_store=lambda: _store(policy.archive, make=True),
-            open_store=lambda: _store(policy.archive, make=False),
+            probe_store=lambda: _store(policy, make=True),
+            open_store=lambda: _store(policy, make=False),
             archive_free_bytes=lambda: _free_bytes(policy.archive),
             lease=self._lease(state_dir),
             run_command=_run_command,
@@ -226,37 +226,53 @@ def _archive_opener(policy: Policy, clock: Clock) -> OpenArchive:
     def open_archive(identity: str | None) -> DatabaseArchive:
         from backupd.archive.repository import Repository
 
-        store = _store(policy.archive, make=identity is not None)
+        store = _store(policy, make=identity is not None)
         repository = Repository.open(store, clock) if identity is None else Repository.create(store, clock)
-        return repository.database(policy.database, policy.engine, identity)
+        archive = repository.database(policy.database, policy.engine, identity)
+        archive.lock_days = policy.s3.object_lock_days
+        return archive
 
     return open_archive
 
 
-def _store(url: str, *, make: bool) -> ObjectStore:
-    """The store that a policy's ``archive`` names; ``make`` prepares a new directory.
+def _store(policy: Policy, *, make: bool) -> ObjectStore:
+    """The store that a policy's ``archive`` names; ``make`` prepares a new directory (a bucket must be there).
 
     Raises:
-        ConfigInvalid: this version has no such store.
+        ConfigInvalid: boto3 is not installed.
         ArchiveUnreachable: it is not there.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "file":
-        raise ConfigInvalid(
-            f"the archive {url} cannot be used yet",
-            because=f"this version keeps archives in local directories, not in {parts.scheme or 'nothing'}",
-            next_step='write it like archive = "file:///backups" in the policy',
-        )
+    parts = urlsplit(policy.archive)
+    if parts.scheme == "s3":
+        return _s3_store(policy)
     from backupd.archive.local import LocalStore
 
     root = Path(unquote(parts.path))
     return LocalStore.prepare(root) if make else LocalStore(root)
 
 
+def _s3_store(policy: Policy) -> ObjectStore:
+    from backupd.policy.s3 import split_s3
+
+    try:
+        from backupd.archive.s3.place import S3Place
+        from backupd.archive.s3.store import S3Store
+    except ModuleNotFoundError as missing:
+        raise ConfigInvalid(
+            f"the archive {policy.archive} needs boto3",
+            because=f"{missing.name} is not installed here",
+            next_step="pip install 'backupd[s3]'",
+        ) from missing
+    bucket, prefix = split_s3(policy.archive)
+    return S3Store(S3Place(bucket, prefix, **policy.s3.model_dump(exclude={"object_lock_days"})))
+
+
 def _free_bytes(url: str) -> int | None:
-    """Free space of an archive in a directory; None when it cannot be told."""
+    """Free space of an archive in a directory; None when it cannot be told, as of a bucket."""
     import shutil
 
+    if not url.startswith("file:"):
+        return None
     try:
         return shutil.disk_usage(unquote(urlsplit(url).path)).free
     except OSError:

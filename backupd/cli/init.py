@@ -30,7 +30,9 @@ def init(
             "--copy", metavar="NAME=PLACE", help="A copy and its file, or how its server is reached; give this twice."
         ),
     ],
-    archive: Annotated[str, typer.Option("--archive", metavar="URL", help="Where backups rest: file:///backups.")],
+    archive: Annotated[
+        str, typer.Option("--archive", metavar="URL", help="Where backups rest: file:///backups or s3://bucket/prefix.")
+    ],
     data_directory: Annotated[
         list[str] | None,
         typer.Option("--data-directory", metavar="NAME=DIR", help="postgres: where the copy's files are; twice too."),

@@ -11,6 +11,7 @@ from backupd.model.rules import Calendar, RetentionRules, ScheduleRules, SourceR
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
 from backupd.policy.problems import ProblemsAt
+from backupd.policy.s3 import S3Options, split_s3
 from backupd.policy.sections import (
     ArchiveOptions,
     BackupOptions,
@@ -59,8 +60,9 @@ class Policy(Section):
 
     database: Name = Field(description="The database's name, of a-z, 0-9 and '-'.")
     engine: Literal["sqlite", "postgres"] = Field(description="What kind of database it is; sqlite or postgres.")
-    archive: str = Field(description="Where backups rest: file:///absolute/directory.")
+    archive: str = Field(description="Where backups rest: file:///absolute/directory or s3://bucket/prefix.")
     copies: dict[Name, CopyPlace] = Field(description="Exactly two copies, by name.")
+    s3: S3Options = Field(default_factory=S3Options)
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions)
     postgres: PostgresOptions = Field(default_factory=PostgresOptions)
     schedule: ScheduleOptions = Field(default_factory=ScheduleOptions)
@@ -86,10 +88,18 @@ class Policy(Section):
         except ValueError:
             parts = urlsplit("")
         if parts.scheme == "s3":
-            raise ValueError("archives in S3 are not built yet; use file:///absolute/directory")
+            split_s3(value)
+            return value
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-            raise ValueError(f"{value!r} is not an archive; write it like file:///backups")
+            raise ValueError(f"{value!r} is not an archive; write it like file:///backups or s3://bucket/prefix")
         return value
+
+    @field_validator("s3")
+    @classmethod
+    def _table_of_this_archive(cls, table: S3Options, info: ValidationInfo) -> S3Options:
+        if not info.data.get("archive", "s3:").startswith("s3:"):
+            raise ValueError("this table is of archives in S3, and this database's archive is a directory")
+        return table
 
     @field_validator("copies")
     @classmethod
