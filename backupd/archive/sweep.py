@@ -52,10 +52,10 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
 
 def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: bool) -> None:
     listing = archive.list()
-    committed = set(listing.by_id())
+    ended = set(listing.by_id()) | {abort.id for abort in listing.aborted}  # what those left, _sweep_aborted removes
     for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
         label = names.label_in(each.name)
-        if label in committed:
+        if label in ended:
             with suppress(KeptByLock):  # a role that may not delete: it is ignored, and goes when one sweeps that may
                 archive.store.delete(each.name)
             continue
