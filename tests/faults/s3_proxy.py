@@ -71,6 +71,13 @@ def nothing(_: Request) -> str:
     return ""
 
 
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is what these tests are about."""
+
+
 class S3Proxy:
     """Listens at ``url`` and passes on to ``target``; ``faults`` counts what it did.
 
@@ -87,8 +94,7 @@ class S3Proxy:
         self.requests: list[Request] = []
         self.lock = threading.Lock()
         self.ended = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = _Listener(("127.0.0.1", 0), _handler_of(self))
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
