@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
@@ -94,17 +94,20 @@ def plan_prune(context: RunContext) -> PrunePlan:
     archive = context.archive()
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
+    lacking = lacking_in_second(context)
     plan = plan_retention(
         [backup.record for backup in listing.backups],
         context.policy.retention_rules(),
         context.clock.now(),
         verified=verified_backups(archive, listing, verdicts),
         damaged=unfit_backups(archive, listing, verdicts),
-        in_use={**_in_use(context), **lacking_in_second(context)},
+        in_use={**_in_use(context), **lacking},
         held={hold.backup_id: hold.sentence for hold in archive.holds()},
         current_history=_current_history(context),
     )
-    return PrunePlan(context.database, plan)
+    # The second archive may still hold what leads to a full that it is to get.
+    spare = {backup_id: logs for backup_id, logs in plan.spare.items() if backup_id not in lacking}
+    return PrunePlan(context.database, replace(plan, spare=spare))
 
 
 def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) -> PruneOutcome:
