@@ -36,7 +36,7 @@ def test_the_keys_that_scripts_rely_on(house: House) -> None:
     told = answer(house, "--all")
     assert set(told) == {
         *("database", "level", "sound", "sample", "findings", "known_damage", "backups_checked", "objects_checked"),
-        *("read_bytes", "seconds", "unreadable_objects", "unreachable", "coverage"),
+        *("read_bytes", "seconds", "as_stored_backups", "unreadable_objects", "unreachable", "coverage"),
     }
     assert set(told["coverage"]) == {
         *("total_bytes", "verified_bytes", "verified_share", "unverified_objects", "oldest_verified_at")
