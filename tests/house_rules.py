@@ -61,10 +61,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 ADDRESSES: dict[str, tuple[str, ...]] = {
     "apscheduler": ("service/",),
     "blake3": ("digests.py",),
+    "cryptography": ("pipeline/cipher.py",),
     "numpy": ("pages.py", "ports/pages.py", "pipeline/", "engines/"),  # ports: for the type of one argument
     "psycopg": ("engines/postgres/connect.py",),
     "pydantic": ("policy/",),
     "pydantic_core": ("policy/",),
+    "pyrage": ("archive/age.py",),
     "rich": ("cli/", "demo/"),
     "typer": ("cli/",),
     "xxhash": ("pages.py",),

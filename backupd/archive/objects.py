@@ -10,7 +10,7 @@ from backupd.archive.envelope import seal, unseal
 from backupd.digests import sha256_hasher
 from backupd.errors import BackupdError, DamageFound
 from backupd.pipeline.container import damage
-from backupd.ports import ObjectStore, StoredObject
+from backupd.ports import ListsFolders, ObjectStore, StoredObject
 
 T = TypeVar("T")
 
@@ -47,6 +47,17 @@ class Sealed:
     def read(self, kind: str, name: str) -> dict[str, Any]:
         """Read one. Raises DamageFound, ObjectMissing."""
         return twice(self.store, name, lambda: unseal(kind, name, read_whole(self.store, name), self.repository))
+
+
+def folders_below(store: ObjectStore, prefix: str) -> tuple[str, ...]:
+    """What begins with ``prefix`` and goes on with one more part and a ``/``: ``db/orders-1a2b3c4d/``; sorted.
+
+    A store that can list folders does it by itself; of another one every object below is listed.
+    """
+    if isinstance(store, ListsFolders):
+        return tuple(sorted(store.list_folders(prefix)))
+    below = (each.name.removeprefix(prefix).partition("/") for each in store.list(prefix))
+    return tuple(sorted({f"{prefix}{first}/" for first, slash, _ in below if slash}))
 
 
 def check_stored(store: ObjectStore, stored: StoredObject) -> int:

@@ -56,6 +56,12 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
             ("last full", _backup(row.get("last_full"), now)),
             ("last incremental", _backup(row.get("last_incremental"), now)),
             ("recovery window", _window(window)),
+            *((("second archive", _second(row["second_archive"])),) if row.get("second_archive") else ()),
+            *(
+                (("verified", human.coverage(row["verified"], now)),)
+                if (row.get("verified") or {}).get("total_bytes")
+                else ()
+            ),
             *((("running", _running(row["running"])),) if row.get("running") else ()),
             *((("next due", _next(row["next_run"], now)),) if row.get("next_run") else ()),
         ),
@@ -90,6 +96,16 @@ def _backup(backup: Any, now: datetime) -> Cell | str:
         return backup
     finished = human.as_time(backup["finished_at"]) or now
     return f"{human.clock_time(finished)} ({human.ago(finished, now)})  {backup['id']}"
+
+
+def _second(second: Mapping[str, Any]) -> Cell | str:
+    waiting = second["waiting"]
+    if second["state"] == "not known":
+        return Cell(f"{second['place']}, not known what it holds", output.BAD)
+    if not waiting:
+        return f"{second['place']}, {'holds all' if second['state'] == 'whole' else 'lacks backups'}"
+    size = human.size(second["waiting_bytes"])
+    return Cell(f"{second['place']}, {human.count(len(waiting), 'backup')} to be copied, {size}", output.WARN)
 
 
 def _window(window: Mapping[str, Any]) -> Cell | str:

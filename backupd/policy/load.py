@@ -178,6 +178,7 @@ def _invalid(problems: list[Problem], what: str, next_step: str) -> ConfigInvali
 
 def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Problem]]:
     from backupd.policy.problems import Problem
+    from backupd.policy.second_archive import shared_with_others
 
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == ".toml" and not path.name.startswith("."))
@@ -199,6 +200,9 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
         if shared:
             problems.append(Problem(path, 0, "copies", shared, database))
             continue
+        if shared := shared_with_others(loaded.policy, good):
+            problems.append(Problem(path, 0, "second_archive", shared, database))
+            continue
         good[database] = loaded
     return good, problems
 
@@ -219,6 +223,7 @@ def _file_of_another(loaded: LoadedPolicy, others: Mapping[str, LoadedPolicy]) -
 def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
+    from backupd.policy.second_archive import same_on_disk
 
     found, problems = _read(path, Policy)
     if not isinstance(found, Policy):
@@ -226,6 +231,8 @@ def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     same = _same_file_on_disk(found)
     if same is not None:
         return None, [Problem(path, 0, "copies", same, found.database)]
+    if one_place := same_on_disk(found):
+        return None, [Problem(path, 0, "second_archive.url", one_place, found.database)]
     warnings = []
     if path.stem != found.database:
         warnings.append(f"{path.name} is the policy of {found.database}; {found.database}.toml would be easier to find")

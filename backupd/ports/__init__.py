@@ -7,7 +7,7 @@ means what.  Every concrete class passes the one contract suite of its port
 
 from __future__ import annotations
 
-from backupd.ports.archive import ObjectStore, StoredObject, StoreFeature
+from backupd.ports.archive import ListsFolders, ObjectStore, StoredObject, StoreFeature
 from backupd.ports.clock import Clock, ReportProgress
 from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
@@ -21,6 +21,7 @@ __all__ = [
     "ClosedLog",
     "Freeze",
     "FreezeEnd",
+    "ListsFolders",
     "ObjectStore",
     "PageFile",
     "PageSource",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class StoreFeature(StrEnum):
@@ -72,4 +72,17 @@ class ObjectStore(Protocol):
 
     def sync(self) -> None:
         """After this, everything created so far survives a power cut."""
+        ...
+
+
+@runtime_checkable
+class ListsFolders(Protocol):
+    """What a store may do beyond ``ObjectStore``: name the folders of a place without listing all that is in them."""
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Every ``prefix + part + "/"`` that an object's name begins with; ``prefix`` is empty or ends with ``/``.
+
+        On S3 this is a listing with the delimiter ``/``: a request for each 1,000 folders.
+        Raises ArchiveUnreachable.
+        """
         ...

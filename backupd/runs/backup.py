@@ -16,16 +16,16 @@ from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
 from backupd.model.states import RunEvent, RunState
 from backupd.ports import PagesEnd, Prepared
 from backupd.process import this_process
-from backupd.runs.archive_view import remember_archive
+from backupd.runs.archive_view import remember_quietly
 from backupd.runs.backup_plan import BackupPlan, plan_backup
 from backupd.runs.content import Content, checked_logs, lend_logs, store_logs, store_pages
 from backupd.runs.context import RunContext
+from backupd.runs.copy_archive import truncate_and_copy
 from backupd.runs.listing import backup_json
 from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.settle import settle
 from backupd.runs.snapshot import capture
-from backupd.runs.truncate import truncate_after_backup
 from backupd.runs.walk import Walk, told_as_role_change
 
 
@@ -103,11 +103,9 @@ def _walk_once(context: RunContext, requested: BackupType, reason: str, before: 
                     walk.give_up(error)
                     raise
         finally:
-            _remember(context)
-        truncation = None
-        if archived.record.type.moves_stamp:
-            truncation = truncate_after_backup(context, archived.record.id)
-        return BackupOutcome(plan, archived.record, walk.state, truncation, tuple(walk.notes))
+            remember_quietly(context)
+        truncation, copied = truncate_and_copy(context, archived.record)
+        return BackupOutcome(plan, archived.record, walk.state, truncation, (*walk.notes, *copied))
 
 
 def _carry_out(walk: Walk, plan: BackupPlan) -> ArchivedBackup:
@@ -290,11 +288,3 @@ def _settled(walk: Walk, archived: ArchivedBackup) -> None:
     walk.state, sentence = settle(walk.context, walk.run.id, walk.state, archived.record)
     if sentence:
         walk.note(sentence)
-
-
-def _remember(context: RunContext) -> None:
-    """Refresh what ``status`` knows of the archive; it reads the archive itself when this is missing."""
-    try:
-        remember_archive(context)
-    except BackupdError:
-        return

@@ -81,6 +81,8 @@ class RunContext:
         report: is told about progress.
         node: the name of this host.
         state_dir: this database's directory of local state.
+        second: the same database with the policy's second archive as its archive; None when it names none.
+        first: in such a second one, the context that it belongs to.
         run: the run that holds the lease now.
     """
 
@@ -102,6 +104,8 @@ class RunContext:
     node: str
     state_dir: Path
     report: ReportProgress = silent
+    second: RunContext | None = field(default=None, repr=False)
+    first: RunContext | None = field(default=None, repr=False)
     run: OneRun | None = field(default=None, repr=False)
     _reading: DatabaseArchive | None = field(default=None, repr=False)
     _writing: DatabaseArchive | None = field(default=None, repr=False)
