@@ -235,6 +235,7 @@ def _given_up(archive: DatabaseArchive, name: str, because: str) -> list[str]:
         return []  # its record is there and damaged: verify reports it, nothing is removed
     step("copy.give_up")
     count, size = remove_parts(archive, label)
+    store.delete(names.bare_name(archive.dbid, label))
     with suppress(ObjectMissing, DamageFound):
         intent = read_copy_intent(archive, name)
         others = [each for each in store.list(names.intents_prefix(archive.dbid)) if names.label_in(each.name) != label]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.archive.names import place_of
@@ -62,13 +64,36 @@ def read_ranges(text: str) -> list[tuple[int, int]]:
     return [(int(first), int(last or first)) for first, _, last in pairs]
 
 
-def named_in(ranges: Mapping[str, str], objects: Iterable[DataObject]) -> Iterator[DataObject]:
-    """Those of ``objects`` that the ranges name. Raises ValueError."""
-    read = {kind: read_ranges(text) for kind, text in ranges.items()}
-    for each in objects:
-        kind, number = place_of(each.name)
-        if any(first <= number <= last for first, last in read.get(kind, ())):
-            yield each
+class NamedObjects:
+    """The data objects of one record, to be found by their numbers and by their names.
+
+    A year of samples of a large database is many verdicts over many objects: what
+    a verdict costs here grows with what it names, and not with the record.
+    """
+
+    def __init__(self, objects: Iterable[DataObject]) -> None:
+        self.every = list(objects)
+        self._by_name: dict[str, list[DataObject]] = {}
+        by_place: dict[str, list[tuple[int, DataObject]]] = {}
+        for each in self.every:
+            self._by_name.setdefault(each.name, []).append(each)
+            kind, number = place_of(each.name)
+            by_place.setdefault(kind, []).append((number, each))
+        self._by_place = {kind: sorted(found) for kind, found in by_place.items()}
+
+    def called(self, names: Iterable[str]) -> Iterator[DataObject]:
+        """Those of these names."""
+        for name in names:
+            yield from self._by_name.get(name, ())
+
+    def in_ranges(self, ranges: Mapping[str, str]) -> Iterator[DataObject]:
+        """Those that the ranges name. Raises ValueError."""
+        for kind, text in ranges.items():
+            found = self._by_place.get(kind, [])
+            for first, last in read_ranges(text):
+                start = bisect_left(found, first, key=itemgetter(0))
+                end = bisect_right(found, last, key=itemgetter(0))
+                yield from (each for _, each in found[start:end])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +150,17 @@ class Coverage:
 
 def coverage_of(backups: Iterable[ArchivedBackup], verdicts: Mapping[str, Sequence[Verdict]]) -> Coverage:
     """The coverage that the verdicts (by backup) come to; what was read for one backup counts for all that name it."""
-    objects = {backup.record.id: list(data_objects(backup.record)) for backup in backups}
+    objects = {backup.record.id: NamedObjects(data_objects(backup.record)) for backup in backups}
+    nothing = NamedObjects(())
     coverage = Coverage()
     in_order = sorted((each for found in verdicts.values() for each in found), key=lambda verdict: verdict.at)
     for verdict in in_order:
-        named = objects.get(verdict.backup_id, [])
+        named = objects.get(verdict.backup_id, nothing)
         for each in verdict.read_of(named):
             coverage.looked_at[each] = coverage.verified_at[each] = verdict.at
-        damaged, unreadable = set(verdict.damaged), set(verdict.unreadable)
-        for each in named:
-            if each.name in unreadable:
-                coverage.looked_at[each] = verdict.at  # the others come first, so that one bad sector stops nothing
-            if each.name in damaged:
-                coverage.looked_at[each] = verdict.at
-                coverage.verified_at.pop(each, None)
+        for each in named.called(verdict.unreadable):
+            coverage.looked_at[each] = verdict.at  # the others come first, so that one bad sector stops nothing
+        for each in named.called(verdict.damaged):
+            coverage.looked_at[each] = verdict.at
+            coverage.verified_at.pop(each, None)
     return coverage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,11 +43,17 @@ class DatabaseArchive:
         self.sealed = repository.sealed
         # The lease under which this process writes here; whoever takes one sets it.
         self.lease: DatabaseLease | None = None
+        # So long nobody can remove what a backup stores, where the store locks objects; bootstrap knows the policy.
+        self.lock_days: int | None = None
 
     def still_ours(self) -> None:
         """Look whether the lease is still ours, where there is one. Raises Busy, ArchiveUnreachable."""
         if self.lease is not None:
             self.lease.check()
+
+    def retain_until(self) -> datetime | None:
+        """Until when an object that is stored now is locked."""
+        return None if self.lock_days is None else self.clock.now() + timedelta(days=self.lock_days)
 
     # --- reading ---
 

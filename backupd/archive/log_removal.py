@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from backupd.archive import names, tombs
 from backupd.archive.listing import Listing
-from backupd.archive.objects import delete_all
-from backupd.archive.removal import Removed, all_records_readable, named_logs, no_live_intents
+from backupd.archive.objects import Removing, delete_all
+from backupd.archive.removal import Removed, all_records_readable, named_logs, no_live_intents, refuse_without_right
 from backupd.errors import BackupdError, DamageFound, ObjectMissing, Refused
 from backupd.model.records import BackupRecord, LogFile
 from backupd.ports import StoredObject
@@ -28,6 +28,7 @@ def prune_logs(archive: DatabaseArchive, *, reason: str) -> Removed:
     label = LOGS_TOMB + secrets.token_hex(8)
     tomb = names.tomb_name(archive.dbid, label, tombs.mark(archive))
     content = {"label": label, "reason": reason, "logs": sorted(candidates), **tombs.order(archive)}
+    refuse_without_right(archive, tomb)
     step("archive.tomb")
     archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
@@ -46,10 +47,11 @@ def finish_log_prune(archive: DatabaseArchive, tomb: str) -> Removed:
         raise
     step("archive.delete")
     ordered = [still[name] for name in content.get("logs", []) if name in still]
-    count, size = delete_all(archive.store, ordered)
+    removing = Removing()
+    removing.attempt(lambda: delete_all(archive.store, ordered))  # what is kept for now, the next prune finds again
     archive.store.sync()
     archive.store.delete(tomb)
-    return Removed(count, size)
+    return Removed(removing.count, removing.bytes)
 
 
 def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def put_log(
     label: str,
     key: DataKey | None = None,
     condemned: Collection[str] = (),
+    retain_until: datetime | None = None,
 ) -> StoredLog:
     """Store a log file, or find it there already with the same digest and read it through.
 
@@ -50,7 +52,8 @@ def put_log(
     new = new_object(name, "log", repository, key, log=log_to_json(log), by=label)
     step("archive.log")
     try:
-        stored = store.create(name, pack_stream(new.head, _as_checked(log, path), cipher=new.cipher))
+        pieces = pack_stream(new.head, _as_checked(log, path), cipher=new.cipher)
+        stored = store.create(name, pieces, retain_until=retain_until)
     except ObjectExists:
         found, its_log, _ = read_through(store, name)
         if its_log.digest != log.digest or its_log.end != log.end:

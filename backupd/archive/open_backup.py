@@ -15,7 +15,7 @@ from backupd.archive.objects import check_stored, delete_all, read_whole
 from backupd.archive.proof import Prover
 from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record, mac_of
 from backupd.digests import sha256_hex
-from backupd.errors import BackupdError, ObjectExists, Refused
+from backupd.errors import BackupdError, KeptByLock, ObjectExists, Refused
 from backupd.model.records import ArchivedBackup, BackupRecord, Encryption, LogFile, StoredLog
 from backupd.pipeline.cipher import CIPHER, DataKey
 from backupd.pipeline.container import damage
@@ -80,7 +80,7 @@ class OpenBackup:
 
     def put(self, new: NewObject, pieces: Iterable[bytes]) -> StoredObject:
         """Store an object and begin to prove it. Raises ArchiveUnreachable, ObjectExists."""
-        stored = self._store.create(new.name, pieces)
+        stored = self._store.create(new.name, pieces, retain_until=self._archive.retain_until())
         self._remember(stored)
         return stored
 
@@ -101,6 +101,7 @@ class OpenBackup:
             label=self.label,
             key=self._key,
             condemned=self.condemned,
+            retain_until=archive.retain_until(),
         )
         self._remember(StoredObject(stored.name, stored.stored_bytes, stored.sha256))
         return stored
@@ -158,7 +159,7 @@ class OpenBackup:
         data = encode_record(record, object_name=name, repository=repository)
         step("archive.commit")
         try:
-            self._store.create(name, [data])
+            self._store.create(name, [data], retain_until=self._archive.retain_until())
         except ObjectExists:
             # A repeated call, or a reply that was lost: ours has our nonce.
             found = decode_record(name, read_whole(self._store, name), repository)
@@ -190,7 +191,8 @@ class OpenBackup:
         archive = self._archive
         step("archive.abort")
         fence(archive, self.label, reason)
-        remove_parts(archive, self.label)
+        with suppress(KeptByLock):  # fenced is what counts; a sweep removes the rest
+            remove_parts(archive, self.label)
 
     def withdraw(self) -> None:
         """Take back the announcement, when nothing was stored yet."""
@@ -244,9 +246,12 @@ def fence(archive: DatabaseArchive, label: str, reason: str) -> None:
 
 
 def remove_parts(archive: DatabaseArchive, label: str) -> tuple[int, int]:
-    """Remove segments, maps and the intent of a fenced backup; count and bytes. Log files stay: others may use them."""
+    """Remove segments, maps and the intent of a fenced backup; count and bytes. Log files stay: others may use them.
+
+    Raises:
+        KeptByLock: some are kept by the store for now; all others are gone.
+    """
     store = archive.store
-    count, size = delete_all(store, store.list(names.data_prefix(archive.dbid, label)))
-    more, more_size = delete_all(store, store.list(names.maps_prefix(archive.dbid, label)))
-    store.delete(names.intent_name(archive.dbid, label))
-    return count + more, size + more_size
+    parts = [*store.list(names.data_prefix(archive.dbid, label)), *store.list(names.maps_prefix(archive.dbid, label))]
+    count, size = delete_all(store, [*parts, StoredObject(names.intent_name(archive.dbid, label), 0)])
+    return count - 1, size

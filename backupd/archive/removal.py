@@ -11,6 +11,9 @@ The rules (reference/archives.md, section 7.3):
 * A deletion of a holder who lost the lease, and who may only sleep, can go on at
   any time.  Its tomb stays: nothing is built on what it orders to delete, and no
   log file gets a name that it may still delete.
+* What the store keeps for now (Object Lock, a role that may not delete) is left
+  behind an ABORT record in the old record's place: ``sweep`` tries it again, and
+  no tomb stands in the way of the next backup meanwhile.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ from backupd.archive.copy_intent import refuse_live_copy
 from backupd.archive.holds import refuse_held
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
-from backupd.archive.objects import delete_all
+from backupd.archive.objects import Removing, delete_all
 from backupd.archive.open_backup import fence, remove_parts
-from backupd.errors import Busy, DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
+from backupd.errors import Busy, DamageFound, KeptByLock, NotFound, ObjectExists, ObjectMissing, Refused
 from backupd.model.records import BackupRecord
 from backupd.ports import StoredObject
 from backupd.steps import step
@@ -65,6 +68,7 @@ def delete_backup(
     found = listing.by_id().get(backup_id)
     logs = [*(stored.name for stored in found.record.logs), *listing.let_go.get(backup_id, ())] if found else []
     content = {"label": backup_id, "reason": reason, "by": by, "logs": logs, **tombs.order(archive)}
+    refuse_without_right(archive, tomb)
     step("archive.tomb")
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
@@ -111,20 +115,36 @@ def finish_deletion(
         raise
     store = archive.store
     step("archive.delete")
-    store.delete(record)
+    try:
+        store.delete(record)
+    except KeptByLock:
+        store.delete(tomb)
+        raise
     # The record must be gone for good before anything that it names goes.
     store.sync()
-    count, size = remove_parts(archive, label)
+    removing = Removing(count=1)
+    removing.attempt(lambda: remove_parts(archive, label))
     needed = named_logs([each.record for each in listing.backups if each.record.id != label])
     unneeded = [name for name in (content or {}).get("logs", []) if name not in needed]
     if all_records_readable(listing, but=record):
-        more, more_size = delete_all(store, _existing(archive, unneeded))
-        count, size = count + more, size + more_size
-    more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
-    store.delete(names.bare_name(archive.dbid, label))
+        removing.attempt(lambda: delete_all(store, _existing(archive, unneeded)))
+    removing.attempt(lambda: delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label))))
+    with suppress(KeptByLock):
+        store.delete(names.bare_name(archive.dbid, label))
+    if removing.kept is not None:
+        fence(archive, label, f"it was deleted; what the archive keeps for now goes later: {removing.kept.because}")
     store.sync()
     store.delete(tomb)
-    return Removed(count + more + 1, size + more_size)
+    return Removed(removing.count, removing.bytes)
+
+
+def refuse_without_right(archive: DatabaseArchive, tomb: str) -> None:
+    """A tomb that could not be taken back would stop every backup: who may not delete is told before there is one.
+
+    Raises:
+        KeptByLock: we may not delete here.
+    """
+    archive.store.delete(f"{tomb}.trial")
 
 
 def named_logs(records: list[BackupRecord]) -> set[str]:
@@ -152,7 +172,7 @@ def no_live_intents(archive: DatabaseArchive) -> None:
                 continue
             intent = read_intent(archive.sealed, archive.dbid, label)
             if intent.seems_dead(archive.clock.now(), holding_lease=False, lease=tombs.lease_nonce(archive)):
-                with suppress(Refused):
+                with suppress(Refused):  # it had committed; or its parts are kept for now
                     fence(archive, label, "its process is gone, or stood still and lost its lease")
                     remove_parts(archive, label)
                 continue

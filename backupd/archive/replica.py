@@ -12,12 +12,12 @@ from backupd.archive import names
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.objects import read_whole
 from backupd.archive.repository import Repository
-from backupd.errors import NotFound, ObjectExists, Refused
+from backupd.errors import NotFound, ObjectExists, ObjectMissing, Refused
 from backupd.ports import ObjectStore
 from backupd.steps import step
 
 # What stands beside the databases and is needed to read them: who the archive is, and wrapped keys where it has any.
-_BESIDE = (names.REPOSITORY, "keys/")
+_BESIDE = (names.REPOSITORY, names.KEYS)
 
 
 def refuse_other_archive(source: DatabaseArchive, there: Repository) -> None:
@@ -65,6 +65,9 @@ def make_replica(source: DatabaseArchive, store: ObjectStore) -> DatabaseArchive
 
 
 def _bring_small(source: ObjectStore, target: ObjectStore, name: str) -> None:
+    with suppress(ObjectMissing):
+        target.stat(name)
+        return
     step("copy.begin")
     with suppress(ObjectExists):
         target.create(name, [read_whole(source, name)])

@@ -106,7 +106,8 @@ class Replicator:
             self._refuse_without_parent(backup)
             listed = self._take_back_abort(label, data)
             copied = self._objects(backup, on_bytes)
-            self._bring_bare_note(label)
+            if not listed:
+                self._bring_bare_note(label)
             self._target.store.sync()
             still_announced(self._target, intent)
             if not listed:
@@ -189,6 +190,7 @@ class Replicator:
     def _bring_bare_note(self, label: str) -> None:
         """A bare full is bare there too: its record names log that is nowhere any more."""
         name = names.bare_name(self._source.dbid, label)
+        step("copy.bare")
         with suppress(ObjectMissing, ObjectExists):
             self._target.store.create(name, [read_whole(self._source.store, name)])
 
@@ -210,7 +212,15 @@ class Replicator:
         except ObjectMissing as missing:
             raise _of(store, damage(wanted.name, "it was there a moment ago and is gone")) from missing
         except DamageFound as harm:
-            raise _of(store, harm) from harm
+            raise _of(store, harm, self._after_damage_there(label, wanted.name)) from harm
+
+    def _after_damage_there(self, label: str, name: str) -> str:
+        """What helps; an object of a half-done copy (a power cut) belongs to nothing that is listed."""
+        database, where = self._source.name, self._target.store.describe()
+        again = f"backupctl copy-archive {database} {label}"
+        if names.label_in(name) == label and label not in self._target.list().by_id():
+            return f"nothing that is listed there needs this object: remove it by hand, then {again}"
+        return f"see how far it goes: backupctl verify {database} --archive second; {where} may need another disk"
 
     def _transfer(self, label: str, wanted: StoredObject) -> bool:
         source, store = self._source.store, self._target.store
@@ -252,8 +262,10 @@ def _checked(source: ObjectStore, wanted: StoredObject) -> Iterator[bytes]:
         raise damage(wanted.name, "its SHA-256 is not that of what was stored")
 
 
-def _of(store: ObjectStore, harm: DamageFound) -> DamageFound:
+def _of(store: ObjectStore, harm: DamageFound, next_step: str = "") -> DamageFound:
     """The same damage, and in which of the two archives it is."""
     where = store.describe()
     details = {**harm.details, "archive": where}
-    return DamageFound(f"{harm.problem}, in {where}", because=harm.because, next_step=harm.next_step, **details)
+    return DamageFound(
+        f"{harm.problem}, in {where}", because=harm.because, next_step=next_step or harm.next_step, **details
+    )

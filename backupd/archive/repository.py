@@ -16,7 +16,7 @@ from backupd.archive.envelope import malformed, seal, unseal
 from backupd.archive.keys import NO_KEYS, ArchiveKeys, ProtectedKey, key_id
 from backupd.archive.objects import Sealed, folders_below, read_whole, twice
 from backupd.errors import DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
-from backupd.ports import Clock, ObjectStore
+from backupd.ports import Clock, ObjectStore, ProbedStore, StoreFeature
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,10 @@ class Repository:
         self.created_at = datetime.fromisoformat(content["created_at"])
         self.sealed = Sealed(store, self.uuid)
         self.keys = replace(keys or NO_KEYS, protected=self.protected_keys)
+        # Copied to another place, an archive says nothing about that place's server.
+        if isinstance(store, ProbedStore) and content.get("probed") == store.describe():
+            known = set(StoreFeature)
+            store.trust(frozenset(StoreFeature(name) for name in content["features"] if name in known))
 
     @classmethod
     def create(cls, store: ObjectStore, clock: Clock, keys: ArchiveKeys | None = None) -> Repository:
@@ -49,13 +53,19 @@ class Repository:
 
         Raises:
             DamageFound: there are backups at that place, and no ``repo.json`` that they belong to.
+            Refused: the store's server lacks what an archive needs.
         """
-        _refuse_headless(store)
+        try:
+            return cls.open(store, clock)
+        except NotFound:
+            pass
+        probed = {"probed": store.describe()} if isinstance(store, ProbedStore) and store.probe() else {}
         content = {
             "created_at": clock.now().isoformat(),
             "created_by": f"backupd {__version__}",
             "format": 1,
             "features": sorted(store.features),
+            **probed,
         }
         try:
             store.create(names.REPOSITORY, [seal("repository", names.REPOSITORY, str(uuid.uuid4()), content)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from backupd.archive.copy_intent import copy_intents, end_old_copies
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
 from backupd.archive.log_removal import LOGS_TOMB, finish_log_prune, log_of, unnamed_logs
+from backupd.archive.objects import delete_all
 from backupd.archive.open_backup import fence, remove_parts
 from backupd.archive.removal import finish_deletion, finish_for_a_sleeper
 from backupd.archive.tombs import adopted, lease_nonce, of_another
-from backupd.errors import Busy, DamageFound, ObjectMissing, Refused
+from backupd.errors import Busy, DamageFound, KeptByLock, ObjectMissing, Refused
 from backupd.steps import step
 
 if TYPE_CHECKING:
@@ -54,11 +56,12 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
 
 def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: bool) -> None:
     listing = archive.list()
-    committed = set(listing.by_id())
+    ended = set(listing.by_id()) | {abort.id for abort in listing.aborted}  # what those left, _sweep_aborted removes
     for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
         label = names.label_in(each.name)
-        if label in committed:
-            archive.store.delete(each.name)
+        if label in ended:
+            with suppress(KeptByLock):  # a role that may not delete: it is ignored, and goes when one sweeps that may
+                archive.store.delete(each.name)
             continue
         if names.is_copy_intent(each.name):
             continue  # see end_old_copies
@@ -77,14 +80,19 @@ def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> Non
     try:
         fence(archive, label, "its process is gone, or stood still and lost its lease")
     except Refused:
-        archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
+        with suppress(KeptByLock):
+            archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
         return
     except DamageFound:
         return  # its record is there and damaged: verify reports it, nothing is removed
     step("archive.delete")
-    swept.add(*remove_parts(archive, label))
     swept.aborted.append(label)
-    swept.sentences.append(f"the backup {label} was left unfinished by a process that is gone; its data was removed")
+    try:
+        swept.add(*remove_parts(archive, label))
+        end = "its data was removed"
+    except KeptByLock as problem:
+        end = f"its data is removed later: {problem.because}"
+    swept.sentences.append(f"the backup {label} was left unfinished by a process that is gone; {end}")
 
 
 def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
@@ -111,11 +119,17 @@ def _sweep_aborted(archive: DatabaseArchive, swept: Swept) -> None:
     for abort in listing.aborted:
         parts = [*store.list(names.data_prefix(archive.dbid, abort.id))]
         parts += store.list(names.maps_prefix(archive.dbid, abort.id))
-        if parts:
+        verdicts = [*store.list(names.verdicts_prefix(archive.dbid, abort.id))]
+        if parts or verdicts:
             step("archive.delete")
-            swept.add(*remove_parts(archive, abort.id))
+            try:
+                swept.add(*delete_all(store, verdicts))
+                swept.add(*remove_parts(archive, abort.id))
+            except KeptByLock as problem:
+                swept.sentences.append(f"what {abort.id} left is removed later: {problem.because}")
         elif archive.clock.now() - abort.at > _ABORT_KEPT and not unnamed:
-            store.delete(names.record_name(archive.dbid, abort.id))
+            with suppress(KeptByLock):
+                store.delete(names.record_name(archive.dbid, abort.id))
 
 
 def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:

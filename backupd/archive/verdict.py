@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backupd.archive.coverage import DataObject, named_in, read_ranges
+from backupd.archive.coverage import DataObject, NamedObjects, read_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Verdict:
     whole: bool = False
     unreadable: tuple[str, ...] = ()
 
-    def read_of(self, objects: Iterable[DataObject]) -> Iterable[DataObject]:
+    def read_of(self, objects: NamedObjects) -> Iterable[DataObject]:
         """Which of the backup's objects it says were read and sound."""
         if self.read is not None:
-            return named_in(self.read, objects)
+            return objects.in_ranges(self.read)
         # Without names of what was damaged, an unsound verdict proves nothing of the rest.
-        return objects if self.whole and self.sound else ()
+        return objects.every if self.whole and self.sound else ()
 
     def to_json(self) -> dict[str, Any]:
         """For the object, and for ``show --json``."""

@@ -27,12 +27,15 @@ def archive_opener(policy: Policy, clock: Clock, sources: KeySources) -> OpenArc
         from backupd.archive.repository import Repository
 
         keys = keys_from(recipients, own_key, sources)
-        store = open_store(policy.archive, make=identity is not None)
+        store = open_store(policy, make=identity is not None)
         if identity is None:
-            return Repository.open(store, clock, keys).database(policy.database, policy.engine, None)
-        repository = Repository.create(store, clock, keys)
-        repository.keep_recipients(_protected_key(policy))
-        return repository.database(policy.database, policy.engine, identity)
+            repository = Repository.open(store, clock, keys)
+        else:
+            repository = Repository.create(store, clock, keys)
+            repository.keep_recipients(_protected_key(policy))
+        archive = repository.database(policy.database, policy.engine, identity)
+        archive.lock_days = policy.s3.object_lock_days
+        return archive
 
     return open_archive
 
@@ -47,8 +50,8 @@ def with_second_archive(context: RunContext, clock: Clock, sources: KeySources) 
             context,
             policy=policy,
             open_archive=archive_opener(policy, clock, sources),
-            probe_store=lambda: open_store(policy.archive, make=True),
-            open_store=lambda: open_store(policy.archive, make=False),
+            probe_store=lambda: open_store(policy, make=True),
+            open_store=lambda: open_store(policy, make=False),
             archive_free_bytes=lambda: free_bytes(policy.archive),
             first=context,
         )
@@ -70,30 +73,44 @@ def _protected_key(policy: Policy) -> bytes | None:
         ) from problem
 
 
-def open_store(url: str, *, make: bool) -> ObjectStore:
-    """The store that a policy's ``archive`` names; ``make`` prepares a new directory.
+def open_store(policy: Policy, *, make: bool) -> ObjectStore:
+    """The store that a policy's ``archive`` names; ``make`` prepares a new directory (a bucket must be there).
 
     Raises:
-        ConfigInvalid: this version has no such store.
+        ConfigInvalid: boto3 is not installed.
         ArchiveUnreachable: it is not there.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "file":
-        raise ConfigInvalid(
-            f"the archive {url} cannot be used yet",
-            because=f"this version keeps archives in local directories, not in {parts.scheme or 'nothing'}",
-            next_step='write it like archive = "file:///backups" in the policy',
-        )
+    parts = urlsplit(policy.archive)
+    if parts.scheme == "s3":
+        return _s3_store(policy)
     from backupd.archive.local import LocalStore
 
     root = Path(unquote(parts.path))
     return LocalStore.prepare(root) if make else LocalStore(root)
 
 
+def _s3_store(policy: Policy) -> ObjectStore:
+    from backupd.policy.s3 import split_s3
+
+    try:
+        from backupd.archive.s3.place import S3Place
+        from backupd.archive.s3.store import S3Store
+    except ModuleNotFoundError as missing:
+        raise ConfigInvalid(
+            f"the archive {policy.archive} needs boto3",
+            because=f"{missing.name} is not installed here",
+            next_step="pip install 'backupd[s3]'",
+        ) from missing
+    bucket, prefix = split_s3(policy.archive)
+    return S3Store(S3Place(bucket, prefix, **policy.s3.model_dump(exclude={"object_lock_days"})))
+
+
 def free_bytes(url: str) -> int | None:
-    """Free space of an archive in a directory; None when it cannot be told."""
+    """Free space of an archive in a directory; None when it cannot be told, as of a bucket."""
     import shutil
 
+    if not url.startswith("file:"):
+        return None
     try:
         return shutil.disk_usage(unquote(urlsplit(url).path)).free
     except OSError:

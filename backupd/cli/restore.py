@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,6 +81,7 @@ def restore(
             next_step="say --target active, or --target DIR",
         )
     wish, note = _wish(at, to, backup)
+    notes = [*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else [])]
     sources = keys.sources(key, passphrase_file)
     with house.opened(config, sources) as opened, _told_of_the_second(opened, database, archive):
         with progress.shown() as report:
@@ -92,7 +93,7 @@ def restore(
                 output.print_json({"dry_run": True, **plan.to_json()})
                 return 0
         if not as_json:
-            _print_plan(database, plan, note)
+            _print_plan(database, plan, notes)
         if dry_run:
             return 0
         harmless = plan.role != "active" and not plan.lost
@@ -158,7 +159,7 @@ def _no_position(to: str, because: str) -> UsageProblem:
     )
 
 
-def _print_plan(database: str, plan: Any, note: str) -> None:
+def _print_plan(database: str, plan: Any, notes: Sequence[str]) -> None:
     where = "the active copy" if plan.role == "active" else "a directory"
     output.print_line((Cell(f"restore of {database}", output.STRONG), f" to {where}, {plan.path}"))
     fetched = f"{human.size(plan.fetch_bytes)} to fetch"
@@ -174,7 +175,7 @@ def _print_plan(database: str, plan: Any, note: str) -> None:
         ),
         indent=2,
     )
-    output.print_sentences([*([note] if note else []), *plan.notes])
+    output.print_sentences([*notes, *plan.notes])
     if plan.lost:
         output.print_line(Cell("  will be lost", output.BAD))
         output.print_sentences(plan.lost, indent=4, bullet="!", style=output.BAD)

@@ -21,6 +21,7 @@ from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
 from backupd.policy.problems import ProblemsAt
+from backupd.policy.s3 import S3Options, split_s3
 from backupd.policy.second_archive import SecondArchive, places_problem
 from backupd.policy.sections import (
     ArchiveOptions,
@@ -71,8 +72,9 @@ class Policy(Section):
 
     database: Name = Field(description="The database's name, of a-z, 0-9 and '-'.")
     engine: Literal["sqlite", "postgres"] = Field(description="What kind of database it is; sqlite or postgres.")
-    archive: str = Field(description="Where backups rest: file:///absolute/directory.")
+    archive: str = Field(description="Where backups rest: file:///absolute/directory or s3://bucket/prefix.")
     copies: dict[Name, CopyPlace] = Field(description="Exactly two copies, by name.")
+    s3: S3Options = Field(default_factory=S3Options)
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions)
     postgres: PostgresOptions = Field(default_factory=PostgresOptions)
     schedule: ScheduleOptions = Field(default_factory=ScheduleOptions)
@@ -105,9 +107,10 @@ class Policy(Section):
         except ValueError:
             parts = urlsplit("")
         if parts.scheme == "s3":
-            raise ValueError("archives in S3 are not built yet; use file:///absolute/directory")
+            split_s3(value)
+            return value
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-            raise ValueError(f"{value!r} is not an archive; write it like file:///backups")
+            raise ValueError(f"{value!r} is not an archive; write it like file:///backups or s3://bucket/prefix")
         return value
 
     @field_validator("second_archive")
@@ -125,6 +128,15 @@ class Policy(Section):
         if same:
             raise ProblemsAt([(("url",), same)])
         return second
+
+    @model_validator(mode="after")
+    def _s3_is_of_a_bucket(self) -> Policy:
+        if "s3" in self.model_fields_set and not any(place.startswith("s3:") for place in self._places()):
+            raise ProblemsAt([(("s3",), "this table is of archives in S3, and this database's archive is a directory")])
+        return self
+
+    def _places(self) -> tuple[str, ...]:
+        return (self.archive,) if self.second_archive is None else (self.archive, self.second_archive.url)
 
     @field_validator("copies")
     @classmethod
@@ -207,7 +219,7 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _a_bucket_says_who_may_read(self) -> Policy:
-        if self.archive.startswith("s3:") and self.encryption is None:
+        if self.encryption is None and any(place.startswith("s3:") for place in self._places()):
             sentence = "an archive in S3 must say it: mode = 'age' with recipients, 'passphrase', or plainly 'none'"
             raise ProblemsAt([(("encryption",), sentence)])
         return self

@@ -144,7 +144,9 @@ class Gate:
     def describe(self) -> str:
         return "memory"
 
-    def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
+    def create(
+        self, name: str, pieces: Iterable[bytes | memoryview], *, retain_until: datetime | None = None
+    ) -> StoredObject:
         data = b"".join(pieces)
         self._host.request()
         stored = self._store.create(name, [data])

@@ -40,10 +40,11 @@ def judge(pair: Pair) -> None:
     shutil.rmtree(pair.root)
 
 
-def test_a_copy_that_fails_at_any_step(base: Path) -> None:
+@pytest.mark.parametrize("prefix", ["copy.commit", pytest.param("", marks=pytest.mark.slow)])
+def test_a_copy_that_fails_at_any_step(base: Path, prefix: str) -> None:
     for number in range(1, STEPS_MAX):
         pair = again(base, number)
-        steps.arm("fail", number)
+        steps.arm("fail", number, prefix)
         failed = True
         try:
             pair.copy()
@@ -55,7 +56,7 @@ def test_a_copy_that_fails_at_any_step(base: Path) -> None:
         judge(pair)
         if counted < number:
             assert not failed
-            assert number > 40, "hardly any step was counted"
+            assert number > (4 if prefix else 40), "hardly any step was counted"
             return
     pytest.fail("the copy has more steps than this test allows for")
 

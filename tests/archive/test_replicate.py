@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from backupd.archive import names
+from backupd.archive.age import new_identity
+from backupd.archive.keys import ArchiveKeys
 from backupd.archive.local import LocalStore
 from backupd.archive.replica import make_replica
 from backupd.archive.replicate import Replicator, objects_of, to_copy
 from backupd.archive.repository import Repository
 from backupd.errors import ArchiveUnreachable, Busy, DamageFound, NotFound, Refused
 from backupd.model.records import BackupType
+from backupd.pipeline.fetch import fetch_file
 from tests.archive.replicas import Pair
 from tests.archive_builders import ObedientClock, open_archive, take_full, take_full_with_log, write_log, write_pages
 from tests.fakes_store import FailingStore
@@ -127,6 +130,7 @@ def test_other_bytes_under_an_object_s_name_are_damage_there_and_stay(pair: Pair
         pair.copy()
     assert caught.value.details == {**caught.value.details, "object": victim, "archive": str(pair.root / "second")}
     assert caught.value.exit_status == 6
+    assert "remove it by hand" in caught.value.next_step
     assert there.read_bytes() == b"something else"
     assert pair.objects("second", "backup") == {}
 
@@ -272,7 +276,27 @@ def _half_done(pair: Pair, harm: Callable[[Pair], None]) -> None:
         pair.copy(pair.backups[0])
 
 
-def test_a_copy_of_an_aborted_place_s_backup_type_is_a_copy_too(pair: Pair) -> None:
+def test_an_encrypted_backup_is_copied_without_any_key_and_read_with_it(tmp_path: Path) -> None:
+    secret, recipient = new_identity()
+    pages = write_pages(tmp_path / "app.db", 100)
+    host = open_archive(LocalStore.prepare(tmp_path / "first"), keys=ArchiveKeys((recipient,)))
+    host.repository.keep_recipients()
+    full = take_full(host, pages, 10)
+    pair = Pair(tmp_path)
+    (copied,) = pair.copy()
+    assert copied.copied_bytes > 0
+    assert pair.objects("second") == pair.objects("first")
+    assert any(name.startswith("keys/") for name in pair.objects("second"))
+    key_file = tmp_path / "key"
+    key_file.write_text(secret + "\n")
+    reading = ArchiveKeys((), (key_file,))
+    second = open_archive(LocalStore(tmp_path / "second"), identity=None, keys=reading)
+    second.check_mac(second.get(full.record.id).record)
+    fetch_file(full.record.files[0], second.store, tmp_path / "stage", keys=second.keys)
+    assert (tmp_path / "stage").read_bytes() == pages.read_bytes()
+
+
+def test_a_copy_backup_is_copied_like_any_other(pair: Pair) -> None:
     take_full(pair.first, pair.root / "app.db", 40, BackupType.COPY)
     pair.copy()
     pair.assert_same()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import House
+from tests.cli.conftest import House, environment
 from tests.cli.test_interrupted import interrupt
 
 
@@ -36,7 +38,7 @@ def test_the_keys_that_scripts_rely_on(house: House) -> None:
     told = answer(house, "--all")
     assert set(told) == {
         *("database", "level", "sound", "sample", "findings", "known_damage", "backups_checked", "objects_checked"),
-        *("read_bytes", "seconds", "unreadable_objects", "unreachable", "coverage"),
+        *("read_bytes", "seconds", "as_stored_backups", "unreadable_objects", "unreachable", "coverage"),
     }
     assert set(told["coverage"]) == {
         *("total_bytes", "verified_bytes", "verified_share", "unverified_objects", "oldest_verified_at")
@@ -105,3 +107,21 @@ def test_a_signal_keeps_what_was_read(house: House, number: signal.Signals) -> N
     assert (verdicts[-1]["sound"], verdicts[-1]["whole"]) == (True, False)
     assert verdicts[-1]["read"] == {"map": "0"}  # the segment was being looked at
     assert answer(house, full)["coverage"]["verified_share"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["die:1@archive.verify_object", "die:1@archive.verdict", "die:1@store.link"])
+def test_one_that_is_killed_leaves_nothing_that_is_unsound(house: House, fault: str) -> None:
+    died = subprocess.run(
+        [sys.executable, "-m", "backupd.cli.main", "verify", "orders", "--config", str(house.config)],
+        env={**environment(), "BACKUPD_FAULT": fault, "BACKUPD_FAULT_ROLE": "run"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL
+    told = json.loads(house.ctl("status", "--json").stdout)["databases"][0]["alarms"]
+    assert any("backupctl recover" in alarm for alarm in told)
+    assert house.ctl("recover").returncode == 0
+    assert answer(house, "--all")["sound"]
+    assert json.loads(house.ctl("status", "--json").stdout)["databases"][0]["alarms"] == []

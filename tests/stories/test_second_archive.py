@@ -45,6 +45,8 @@ def test_both_places_hold_every_backup_and_either_is_enough(pair: Home) -> None:
     assert pair.ok("copy-archive", "orders", "--json").json["copied_bytes"] == 0
     assert len(pair.ok("list", "--archive", "second", "--json").json["backups"]) == 2
     assert pair.ok("verify", "--archive", "second", "--json").json["sound"] is True
+    pruned = pair.ok("prune", "orders", "--json").json["databases"]
+    assert [(one["archive"], one["deleted"]) for one in pruned] == [("first", []), ("second", [])]
     wanted = pair.ledger[-1]
     shutil.rmtree(pair.archive)
     problem, _, next_step = pair.fails(8, "restore", "orders", "--target", str(pair.root / "out"))

@@ -1,0 +1,177 @@
+"""Bad networks and bad servers between backupd and its bucket: nothing that was said to be stored is lost, nothing is
+listed that is not whole, every call ends, and every error is three lines."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from backupd.archive.database import DatabaseArchive
+from backupd.archive.repository import Repository
+from backupd.archive.s3.patience import Patience
+from backupd.archive.verify import Level, verify_database
+from backupd.engines.file_reader import FileReader
+from backupd.errors import BackupdError
+from backupd.model.records import ArchivedBackup, BackupType, LogFile
+from backupd.pipeline import layout
+from tests.archive_builders import ObedientClock, open_archive, take_full, take_logs, write_log, write_pages
+from tests.faults.s3_proxy import S3Proxy, proxied, seeded
+from tests.s3_servers import keys_of_nobody, moto_server, quick_store
+
+_DEADLINE_SECONDS = 2.0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _keys() -> Iterator[None]:
+    with keys_of_nobody():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _small_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileReader, "block_bytes", 1 << 15)
+    monkeypatch.setattr(layout, "SEGMENT_BYTES", 1 << 17)
+
+
+@dataclass
+class Life:
+    """What an archive's user did over a bad line, and was told."""
+
+    archive: DatabaseArchive
+    pages: Path
+    logs: list[tuple[LogFile, Path]]
+    committed: dict[str, ArchivedBackup] = field(default_factory=dict)
+    ordered: set[str] = field(default_factory=set)  # deletions, whether they were said to work or not
+    errors: list[BackupdError] = field(default_factory=list)
+
+    def attempt(self, work: Callable[[], object]) -> object:
+        """Something that may fail in three lines, and in no other way."""
+        try:
+            return work()
+        except BackupdError as error:
+            told = error
+        assert all(line.strip() and "\n" not in line for line in told.lines()), told.lines()
+        assert len(told.next_step) > 10
+        self.errors.append(told)
+        return None
+
+    def take(self, parent: ArchivedBackup | None, first: int) -> ArchivedBackup | None:
+        """A full, or an increment of two log files on it."""
+        before = self.archive.clock
+        assert isinstance(before, ObedientClock)
+        before.sleep(3600)
+        made = self.attempt(
+            lambda: (
+                take_full(self.archive, self.pages, first * 10)
+                if parent is None
+                else take_logs(self.archive, parent, self.logs[first : first + 2])
+            )
+        )
+        if isinstance(made, ArchivedBackup):
+            self.committed[made.record.id] = made
+            return made
+        self.attempt(lambda: self.archive.sweep(holding_lease=True))
+        return None
+
+
+def live(seed: int, life: Life) -> None:
+    """A chain or two, with deletions, give-ups and looks between them, as the seed wants."""
+    dice = random.Random(seed)
+    full = life.take(None, 0)
+    first = life.take(full, 0) if full else None
+    if dice.random() < 0.3:
+
+        def give_up() -> None:
+            backup = life.archive.begin(BackupType.INCREMENTAL, parent=first)
+            backup.put_log(*life.logs[2])
+            backup.abort("a test gives it up")
+
+        life.attempt(give_up)
+    if first and dice.random() < 0.3:
+        life.take(first, 2)
+    if dice.random() < 0.2:
+        life.attempt(lambda: verify_database(life.archive, Level.PRESENCE))
+    second = life.take(None, 2) if dice.random() < 0.5 else None
+    if second and dice.random() < 0.7:
+        for backup_id in sorted(life.committed, reverse=True):
+            if backup_id < second.record.id:
+                life.ordered.add(backup_id)
+                if life.attempt(lambda backup_id=backup_id: life.archive.delete_backup(backup_id, reason="t")) is None:  # type: ignore[misc]
+                    break
+        life.attempt(lambda: life.archive.prune_logs(reason="t"))
+        life.attempt(lambda: life.archive.sweep(holding_lease=True))
+
+
+def judge(life: Life, archive: DatabaseArchive, proxy: S3Proxy) -> None:
+    """Over a good line: what is there is what was promised, and the archive can be worked with."""
+    listing = archive.list()
+    listed = listing.by_id()
+    for backup_id in life.committed:
+        if backup_id not in life.ordered:
+            assert backup_id in listed, f"{backup_id} was said to be complete, and is lost"
+    result = verify_database(archive, Level.DATA)
+    assert not [finding for finding in result.findings if finding.backup_id in listed], result.findings
+    # Only a server that lets damaged bytes in can hold a damaged record, and nobody was told that it was stored.
+    damaged = {finding.backup_id for finding in listing.findings}
+    assert not damaged & set(life.committed)
+    assert not damaged or (not proxy.strict and proxy.faults["wrong"])
+
+    archive.sweep(holding_lease=True)
+    if not damaged:
+        assert not archive.orphans()
+        clock = archive.clock
+        assert isinstance(clock, ObedientClock)
+        clock.sleep(3600)
+        take_full(archive, life.pages, 40)
+
+
+def one_run(seed: int, tmp_path: Path) -> S3Proxy:
+    """One life of an archive behind a proxy with this seed."""
+    server = moto_server()
+    place = server.place(deadline_seconds=_DEADLINE_SECONDS)
+    clock = ObedientClock()
+    pages = tmp_path / "app.db"
+    if not pages.exists():
+        write_pages(pages, 40)
+    logs = [write_log(tmp_path, number) for number in range(1, 6)]
+    with proxied(server.url, strict=seed % 3 != 0) as proxy:
+        far = replace(place, endpoint_url=proxy.url)
+        quick = Patience(far, chance=lambda: 0.01)
+        first = quick_store(far, quick)
+        Repository.create(first, clock)  # the line is good while the archive is made; probing has tests of its own
+        proxy.choose = seeded(seed)
+        store = quick_store(far, quick)
+        store.trust(first.features)
+        life = Life(open_archive_or_none(store, clock), pages, logs)
+        live(seed, life)
+        judge(life, open_archive(quick_store(place), clock), proxy)
+    return proxy
+
+
+def open_archive_or_none(store: object, clock: ObedientClock) -> DatabaseArchive:
+    """The archive, as often as it takes: an identity that arrived damaged would end the story before it begins."""
+    for _ in range(50):
+        try:
+            return open_archive(store, clock)  # type: ignore[arg-type]
+        except BackupdError:
+            continue
+    pytest.fail("the archive could not be opened in 50 attempts")
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_bad_lines(seed: int, tmp_path: Path) -> None:
+    one_run(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_thousand_bad_lines(tmp_path: Path) -> None:
+    faults: dict[str, int] = {}
+    for seed in range(1000, 2000):
+        for kind, times in one_run(seed, tmp_path).faults.items():
+            faults[kind] = faults.get(kind, 0) + times
+    assert set(faults) >= {"lost", "dropped", "500", "503", "429", "cut", "wrong", "skew", "lie", "stall", "half"}
