@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # a command imports only what it uses, so that status and --h
     from backupd.runs.context import OpenArchive, RunContext
 
 
+_QUICK_SECONDS = 10.0
+
+
 class SystemClock:
     """The clock of this host."""
 
@@ -93,7 +96,7 @@ class House:
             choose_provider=_chooser(policy, state_dir),
             open_archive=_archive_opener(policy, self.clock),
             probe_store=lambda: _store(policy, make=True),
-            open_store=lambda: _store(policy, make=False),
+            open_store=lambda: _store(policy, make=False, quick=True),
             archive_free_bytes=lambda: _free_bytes(policy.archive),
             lease=self._lease(state_dir),
             run_command=_run_command,
@@ -235,8 +238,10 @@ def _archive_opener(policy: Policy, clock: Clock) -> OpenArchive:
     return open_archive
 
 
-def _store(policy: Policy, *, make: bool) -> ObjectStore:
+def _store(policy: Policy, *, make: bool, quick: bool = False) -> ObjectStore:
     """The store that a policy's ``archive`` names; ``make`` prepares a new directory (a bucket must be there).
+
+    ``quick`` is for somebody who waits at a terminal: a network that does not answer is given up soon.
 
     Raises:
         ConfigInvalid: boto3 is not installed.
@@ -244,14 +249,14 @@ def _store(policy: Policy, *, make: bool) -> ObjectStore:
     """
     parts = urlsplit(policy.archive)
     if parts.scheme == "s3":
-        return _s3_store(policy)
+        return _s3_store(policy, quick=quick)
     from backupd.archive.local import LocalStore
 
     root = Path(unquote(parts.path))
     return LocalStore.prepare(root) if make else LocalStore(root)
 
 
-def _s3_store(policy: Policy) -> ObjectStore:
+def _s3_store(policy: Policy, *, quick: bool) -> ObjectStore:
     from backupd.policy.s3 import split_s3
 
     try:
@@ -264,7 +269,10 @@ def _s3_store(policy: Policy) -> ObjectStore:
             next_step="pip install 'backupd[s3]'",
         ) from missing
     bucket, prefix = split_s3(policy.archive)
-    return S3Store(S3Place(bucket, prefix, **policy.s3.model_dump(exclude={"object_lock_days"})))
+    words = policy.s3.model_dump(exclude={"object_lock_days"})
+    if quick:
+        words["deadline_seconds"] = min(_QUICK_SECONDS, policy.s3.deadline_seconds)
+    return S3Store(S3Place(bucket, prefix, **words))
 
 
 def _free_bytes(url: str) -> int | None:
