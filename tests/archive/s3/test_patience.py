@@ -14,7 +14,7 @@ PLACE = S3Place("bucket", deadline_seconds=100)
 
 def said(code: str, status: int) -> ClientError:
     facts = {"Error": {"Code": code, "Message": "words"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(facts, "PutObject")  # type: ignore[arg-type]
+    return ClientError(facts, "PutObject")
 
 
 class Trial:
