@@ -206,6 +206,7 @@ def finish_for_a_sleeper(archive: DatabaseArchive, tomb: str) -> Removed:
         count, size = remove_parts(archive, label)
         more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
         count, size = count + more, size + more_size
+        store.delete(names.bare_name(archive.dbid, label))
     at = (tombs.tomb_content(archive, tomb) or {}).get("at", "")
     if at and archive.clock.now() - datetime.fromisoformat(at) > SLEEPER_AFTER:
         store.delete(tomb)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from backupd.archive import database, lease, proof, tombs
+from backupd.archive import begin, lease, proof, tombs
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.holder import Holder
 from backupd.archive.lease import DatabaseLease
@@ -201,7 +201,7 @@ class World:
         monkeypatch.setattr(proof, "ThreadPoolExecutor", AtOnce)
         monkeypatch.setattr(lease, "_LOOK_SECONDS", 11.0)
         monkeypatch.setattr(lease, "this_boot", lambda: f"boot of {self._running().name}")
-        for room in (database, lease, tombs):
+        for room in (begin, lease, tombs):
             monkeypatch.setattr(room, "this_process", lambda: self._running().holder())
         clock = self.host("maker", timedelta())
         Repository.create(self.store, clock).database("orders", "sqlite", "pair-1")

@@ -366,7 +366,7 @@ def test_an_intent_of_a_lease_that_was_taken_over_is_fenced(
 ) -> None:
     theirs = open_archive(store, clock)
     theirs.lease = elsewhere.lease()
-    monkeypatch.setattr("backupd.archive.database.this_process", lambda: OTHER)
+    monkeypatch.setattr("backupd.archive.begin.this_process", lambda: OTHER)
     asleep = theirs.begin(BackupType.FULL, parent=None)
     monkeypatch.undo()
     assert archive.sweep(holding_lease=True).aborted == [], "nobody knows whether it lives"
@@ -417,6 +417,7 @@ def test_what_a_sleeping_deletion_may_still_delete_is_not_built_on(
     # The sleeper wakes and goes on from where he was: after his last look.
     store.delete(names.record_name(archive.dbid, tip.record.id))
     store.delete(tip.record.logs[0].name)
+    archive.sealed.create("bare", names.bare_name(archive.dbid, tip.record.id), {})
     assert archive.sweep(holding_lease=True).orphans == ()
     archive.fetch_log(beside.record.logs[0], tmp_path / "fetched")
     assert verify_repository(archive.repository, Level.DATA).sound
