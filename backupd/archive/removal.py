@@ -38,10 +38,11 @@ LOGS_TOMB = "logs-"
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many objects were removed, and their stored bytes."""
+    """How many objects were removed, and their stored bytes; ``later`` says why some are kept for now."""
 
     count: int
     bytes: int
+    later: str = ""
 
 
 def delete_backup(archive: DatabaseArchive, backup_id: str, *, reason: str, by: str) -> Removed:
@@ -126,7 +127,7 @@ def finish_deletion(archive: DatabaseArchive, label: str, *, decided_now: bool =
         fence(archive, label, f"it was deleted; what the archive keeps for now goes later: {removing.kept.because}")
     store.sync()
     store.delete(tomb)
-    return Removed(removing.count, removing.bytes)
+    return Removed(removing.count, removing.bytes, removing.kept.because if removing.kept else "")
 
 
 def prune_logs(archive: DatabaseArchive, *, reason: str) -> Removed:
@@ -159,7 +160,7 @@ def finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
     removing.attempt(lambda: delete_all(archive.store, ordered))  # what is kept for now, the next prune finds again
     archive.store.sync()
     archive.store.delete(tomb)
-    return Removed(removing.count, removing.bytes)
+    return Removed(removing.count, removing.bytes, removing.kept.because if removing.kept else "")
 
 
 def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:
