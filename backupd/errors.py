@@ -13,6 +13,7 @@ Anything else that reaches the top is a bug and is shown with its traceback
     BackupdError
     |-- UsageProblem        2   the command's words are off
     |-- ConfigInvalid       3   the service config or a policy is invalid
+    |   `-- KeyMissing      3   no key at hand decrypts what must be read
     |-- Refused             4   a safety rule says no
     |   `-- KeptByLock      4   the store does not let it be deleted now
     |-- NotFound            5   the named thing does not exist
@@ -73,6 +74,10 @@ class ConfigInvalid(BackupdError):
     """The service config or a policy file cannot be used as it stands."""
 
     exit_status = 3
+
+
+class KeyMissing(ConfigInvalid):
+    """What must be read is encrypted, and none of the keys at hand decrypts it."""
 
 
 class Refused(BackupdError):

@@ -7,21 +7,23 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.archive import names, removal, sweep
+from backupd.archive import bare, holds, log_removal, names, removal, sweep
 from backupd.archive.envelope import malformed
 from backupd.archive.findings import Finding, finding_of
-from backupd.archive.holder import this_process
-from backupd.archive.intent import Intent
 from backupd.archive.listing import Listing, chain_findings
-from backupd.archive.objects import Sealed, read_whole, twice
-from backupd.archive.record import AbortRecord, decode_record
+from backupd.archive.objects import read_whole, twice
+from backupd.archive.record import AbortRecord, decode_record, mac_of
 from backupd.archive.verdict import Verdict, verdict_from_json
 from backupd.digests import sha256_hex
-from backupd.errors import Busy, DamageFound, NotFound, ObjectMissing, Refused
-from backupd.model.records import ArchivedBackup, BackupType, StoredFile, StoredLog
+from backupd.errors import DamageFound, NotFound, ObjectMissing
+from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, StoredFile, StoredLog
+from backupd.pipeline.container import damage
 from backupd.steps import step
 
 if TYPE_CHECKING:  # listing must not wait for what only storing and fetching need
+    from collections.abc import Mapping, Sequence
+
+    from backupd.archive.lease import DatabaseLease
     from backupd.archive.open_backup import OpenBackup
     from backupd.archive.repository import Repository
     from backupd.pages import Hashes
@@ -37,9 +39,17 @@ class DatabaseArchive:
         self.name = name
         self.engine = engine
         self.dbid = dbid
-        self.sealed = Sealed(repository.store, repository.uuid)
+        self.keys = repository.keys
+        self.sealed = repository.sealed
+        # The lease under which this process writes here; whoever takes one sets it.
+        self.lease: DatabaseLease | None = None
         # So long nobody can remove what a backup stores, where the store locks objects; bootstrap knows the policy.
         self.lock_days: int | None = None
+
+    def still_ours(self) -> None:
+        """Look whether the lease is still ours, where there is one. Raises Busy, ArchiveUnreachable."""
+        if self.lease is not None:
+            self.lease.check()
 
     def retain_until(self) -> datetime | None:
         """Until when an object that is stored now is locked."""
@@ -47,18 +57,25 @@ class DatabaseArchive:
 
     # --- reading ---
 
-    def list(self) -> Listing:
-        """All records. Raises ArchiveUnreachable; damage is a finding in the answer."""
+    def list(self, *, since: Listing | None = None) -> Listing:
+        """All records, bare fulls without the log that was let go; damage is a finding in the answer.
+
+        What ``since``, a listing of a moment ago, has read is not read again: a record never changes.
+
+        Raises:
+            ArchiveUnreachable: it cannot be listed.
+        """
         backups: dict[str, ArchivedBackup] = {}
         aborted: list[AbortRecord] = []
         findings: list[Finding] = []
+        known = {label: one for label, one in since.by_id().items() if label not in since.let_go} if since else {}
         for each in self.store.list(names.records_prefix(self.dbid)):
             label = names.label_in(each.name)
             if each.name != names.record_name(self.dbid, label):
                 findings.append(Finding(each.name, "no record has such a name"))
                 continue
             try:
-                found = self._record(label)
+                found = known.get(label) or self._record(label)
             except DamageFound as problem:
                 findings.append(finding_of(problem, each.name, backup_id=label))
                 continue
@@ -68,9 +85,12 @@ class DatabaseArchive:
                 aborted.append(found)
             else:
                 backups[label] = found
+        let_go: dict[str, tuple[str, ...]] = {}
+        for label in bare.bare_labels(self) & backups.keys():
+            backups[label], let_go[label] = bare.as_bare(backups[label])
         record_names = {label: names.record_name(self.dbid, label) for label in backups}
         findings += chain_findings(backups, record_names)
-        return Listing(tuple(backups.values()), tuple(aborted), tuple(findings))
+        return Listing(tuple(backups.values()), tuple(aborted), tuple(findings), let_go)
 
     def get(self, backup_id: str) -> ArchivedBackup:
         """One committed backup.
@@ -110,16 +130,38 @@ class DatabaseArchive:
         return twice(self.store, name, look)
 
     def fetch_log(self, stored: StoredLog, to: Path) -> None:
-        """Write a log file ``to`` (0600), whole and checked, or leave nothing. Raises DamageFound, ObjectMissing."""
+        """Write a log file ``to`` (0600), whole and checked, or leave nothing.
+
+        Raises:
+            DamageFound, ObjectMissing: as they say.
+            KeyMissing: it is encrypted, and no key at hand opens it.
+        """
         from backupd.archive.logs import fetch_log
 
-        fetch_log(self.store, stored, to)
+        fetch_log(self.store, stored, to, self.keys)
 
     def load_map(self, stored: StoredFile) -> Hashes:
-        """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing."""
+        """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing, KeyMissing."""
         from backupd.pipeline.fetch import load_map
 
-        return twice(self.store, stored.map.name, lambda: load_map(self.store, stored))
+        return twice(self.store, stored.map.name, lambda: load_map(self.store, stored, self.keys))
+
+    def check_mac(self, record: BackupRecord) -> None:
+        """Whether an encrypted backup's record is the one that its writer made; says nothing about others.
+
+        Raises:
+            DamageFound: somebody without the data key has changed it.
+            KeyMissing: no key at hand opens its data key.
+        """
+        if record.encryption is None:
+            return
+        name = names.record_name(self.dbid, record.id)
+        record = self.get(record.id).record  # as it was written, also where a listing shows a bare full
+        if record.encryption is None:
+            raise damage(name, "it said that it is encrypted, and says so no more")
+        key = self.keys.data_key(name, record.encryption.key)
+        if mac_of(record, key, object_name=name, repository=self.repository.uuid) != record.encryption.mac:
+            raise damage(name, "it was changed by somebody who does not have the backup's key")
 
     # --- a new backup ---
 
@@ -129,60 +171,14 @@ class DatabaseArchive:
         """Announce a backup, then look for deletions: one of the two sees the other (archives.md, section 7.3).
 
         Raises:
-            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it).
-            Refused: the parent is being deleted; take a full.
+            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it); or the lease was taken over.
+            ConfigInvalid: a recipient of the policy is none.
+            Refused: the parent is being deleted, or is deleted; take a full.
             ObjectExists: the label is taken.
         """
-        from backupd.archive.open_backup import OpenBackup
+        from backupd.archive.begin import begin_backup
 
-        label = label or self._free_label(backup_type)
-        intent = Intent(
-            label=label,
-            holder=this_process(),
-            started_at=self.clock.now(),
-            parent=parent.record.id if parent else None,
-            nonce=secrets.token_hex(16),
-        )
-        step("archive.intent")
-        self.sealed.create("intent", names.intent_name(self.dbid, label), intent.to_json())
-        backup = OpenBackup(self, intent, parent, level)
-        try:
-            step("archive.tombs")
-            self._refuse_tombs(parent)
-        except BaseException:
-            backup.withdraw()
-            raise
-        return backup
-
-    def _refuse_tombs(self, parent: ArchivedBackup | None) -> None:
-        tombs = [each.name for each in self.store.list(names.tombs_prefix(self.dbid))]
-        if parent and names.tomb_name(self.dbid, parent.record.id) in tombs:
-            raise Refused(
-                f"the backup {parent.record.id} cannot be built on",
-                because="it is being deleted",
-                next_step=f"take a full: backupctl backup {self.name} --type full",
-                tombed=parent.record.id,
-            )
-        if tombs:
-            raise Busy(
-                f"a backup of {self.name} cannot begin now",
-                because=f"a deletion is going on or was interrupted: {tombs[0]}",
-                next_step="let it finish, or finish it: backupctl recover",
-            )
-
-    def _free_label(self, backup_type: BackupType) -> str:
-        """A label later than every other one, so that labels sort as backups happened, whatever the clock did."""
-        at = self.clock.now().replace(microsecond=0)  # as the label will say it
-        last = ""
-        for prefix in (names.records_prefix(self.dbid), names.intents_prefix(self.dbid)):
-            for each in self.store.list(prefix):
-                last = max(last, names.label_in(each.name))
-        if last:
-            latest = names.parse_label(last).at
-            # A clock that was days ahead once must not push labels into the future for ever.
-            if at <= latest <= at + timedelta(days=1):
-                at = latest + timedelta(seconds=1)
-        return names.new_label(at, backup_type, secrets.token_hex(4))
+        return begin_backup(self, backup_type, parent, label, level)
 
     # --- verdicts ---
 
@@ -204,24 +200,51 @@ class DatabaseArchive:
         content = self.sealed.read("verdict", name)
         try:
             return verdict_from_json(content)
-        except (KeyError, ValueError, TypeError) as problem:
+        except (KeyError, ValueError, TypeError, AttributeError) as problem:
             raise malformed(name, problem) from problem
+
+    # --- holds ---
+
+    def hold(self, backup_id: str, *, reason: str, by: str) -> holds.BackupHold:
+        """Keep a backup, and so all that it builds on, until the hold is released.
+
+        Raises:
+            NotFound: there is none of that id.
+            Refused: it is being deleted.
+        """
+        return holds.place_hold(self, backup_id, reason=reason, by=by)
+
+    def release(self, hold: holds.BackupHold) -> None:
+        """Take a hold away; it may be gone already."""
+        holds.release_hold(self, hold)
+
+    def holds(self, backup_id: str = "") -> tuple[holds.BackupHold, ...]:
+        """The holds on a backup, or all; one that is damaged still holds, and says so."""
+        return holds.holds_of(self, backup_id)
 
     # --- removal (removal.py and sweep.py have the rules) ---
 
-    def delete_backup(self, backup_id: str, *, reason: str, by: str = "") -> removal.Removed:
+    def delete_backup(
+        self, backup_id: str, *, reason: str, by: str = "", since: Listing | None = None
+    ) -> removal.Removed:
         """Delete a backup that nothing builds on, and what only it needed; goes on with a half-done deletion.
 
+        ``since`` is as for ``list``: of sixty backups it saves a hundred requests.
+
         Raises:
-            Refused: a committed backup builds on it.
+            Refused: a committed backup builds on it, or a hold keeps it.
             Busy: a backup is being made.
             NotFound: there is none of that id.
         """
-        return removal.delete_backup(self, backup_id, reason=reason, by=by)
+        return removal.delete_backup(self, backup_id, reason=reason, by=by, since=since)
+
+    def let_log_go(self, spare: Mapping[str, Sequence[str]], *, reason: str) -> None:
+        """Note that these fulls are bare: the log files before them lead nowhere, and ``prune_logs`` removes them."""
+        bare.note_bare(self, spare, reason=reason)
 
     def prune_logs(self, *, reason: str) -> removal.Removed:
         """Remove log objects that no backup names and that none can come to need. Raises Busy."""
-        return removal.prune_logs(self, reason=reason)
+        return log_removal.prune_logs(self, reason=reason)
 
     def sweep(self, *, holding_lease: bool) -> sweep.Swept:
         """Fence dead backups, remove what they left, finish interrupted deletions; reports what it must not touch."""

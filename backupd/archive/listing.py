@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from backupd.archive.findings import Finding
 from backupd.archive.record import AbortRecord
@@ -16,6 +17,8 @@ class Listing:
     backups: tuple[ArchivedBackup, ...]
     aborted: tuple[AbortRecord, ...]
     findings: tuple[Finding, ...]
+    # Of each bare full: the log files that its record names and that may be gone. The record here is without them.
+    let_go: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def by_id(self) -> dict[str, ArchivedBackup]:
         """The committed ones by their id."""

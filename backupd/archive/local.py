@@ -157,6 +157,23 @@ class LocalStore:
         for name, size in found:
             yield StoredObject(name, size)
 
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """The directories below ``prefix``; an empty one is none."""
+        start = self._root / prefix.rstrip("/")
+        try:
+            entries = sorted(entry.path for entry in os.scandir(start) if entry.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            entries = []
+            if not self._root.is_dir():
+                raise failed(
+                    f"cannot list the archive {self._root}", FileNotFoundError(errno.ENOENT, "it is gone"), self._root
+                ) from None
+        except OSError as problem:
+            raise failed(f"cannot list the archive {self._root}", problem, self._root) from problem
+        for path in map(Path, entries):
+            if path != self._root / _TMP and next(self._walk(path), None):
+                yield f"{path.relative_to(self._root).as_posix()}/"
+
     def delete(self, name: str) -> None:
         """Remove an object; it may be gone already. Directories that became empty go too."""
         path = self._path(name)

@@ -11,7 +11,7 @@ from backupd.archive.envelope import seal, unseal
 from backupd.digests import sha256_hasher
 from backupd.errors import BackupdError, DamageFound, KeptByLock
 from backupd.pipeline.container import damage
-from backupd.ports import DeletesMany, ObjectStore, StoredObject
+from backupd.ports import DeletesMany, ListsFolders, ObjectStore, StoredObject
 
 T = TypeVar("T")
 
@@ -48,6 +48,17 @@ class Sealed:
     def read(self, kind: str, name: str) -> dict[str, Any]:
         """Read one. Raises DamageFound, ObjectMissing."""
         return twice(self.store, name, lambda: unseal(kind, name, read_whole(self.store, name), self.repository))
+
+
+def folders_below(store: ObjectStore, prefix: str) -> tuple[str, ...]:
+    """What begins with ``prefix`` and goes on with one more part and a ``/``: ``db/orders-1a2b3c4d/``; sorted.
+
+    A store that can list folders does it by itself; of another one every object below is listed.
+    """
+    if isinstance(store, ListsFolders):
+        return tuple(sorted(store.list_folders(prefix)))
+    below = (each.name.removeprefix(prefix).partition("/") for each in store.list(prefix))
+    return tuple(sorted({f"{prefix}{first}/" for first, slash, _ in below if slash}))
 
 
 def check_stored(store: ObjectStore, stored: StoredObject) -> int:
@@ -108,6 +119,11 @@ class Removing:
     count: int = 0
     bytes: int = 0
     kept: KeptByLock | None = None
+
+    @property
+    def later(self) -> str:
+        """Why some are kept for now; empty when none are."""
+        return self.kept.because if self.kept is not None else ""
 
     def attempt(self, remove: Callable[[], tuple[int, int]]) -> None:
         """Remove some; ``kept`` says afterwards whether the store keeps any."""

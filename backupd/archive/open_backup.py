@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.archive import logs, names
 from backupd.archive.intent import Intent
+from backupd.archive.keys import key_id
 from backupd.archive.objects import check_stored, delete_all, read_whole
 from backupd.archive.proof import Prover
-from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record
+from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record, mac_of
 from backupd.digests import sha256_hex
 from backupd.errors import BackupdError, KeptByLock, ObjectExists, Refused
-from backupd.model.records import ArchivedBackup, BackupRecord, LogFile, StoredLog
-from backupd.pipeline.container import damage, head_of
-from backupd.pipeline.store import NewObject
+from backupd.model.records import ArchivedBackup, BackupRecord, Encryption, LogFile, StoredLog
+from backupd.pipeline.cipher import CIPHER, DataKey
+from backupd.pipeline.container import damage
+from backupd.pipeline.store import NewObject, new_object
 from backupd.ports import StoredObject
 from backupd.steps import step
 
@@ -31,15 +34,24 @@ class OpenBackup:
     ones are made.
     """
 
-    def __init__(self, archive: DatabaseArchive, intent: Intent, parent: ArchivedBackup | None, level: int) -> None:
+    def __init__(
+        self,
+        archive: DatabaseArchive,
+        intent: Intent,
+        parent: ArchivedBackup | None,
+        level: int,
+        key: DataKey | None = None,
+    ) -> None:
         self._archive = archive
         self._store = archive.store
         self._intent = intent
         self._parent = parent
         self._level = level
+        self._key = key
         self._prover = Prover(archive.store)
         self._stored: dict[str, StoredObject] = {}
         self._segments = 0
+        self.condemned: frozenset[str] = frozenset()  # names of log files that a sleeping deletion may still be after
 
     @property
     def label(self) -> str:
@@ -57,12 +69,14 @@ class OpenBackup:
         """Name the next segment."""
         name = names.segment_name(self._archive.dbid, self.label, self._segments)
         self._segments += 1
-        return NewObject(name, head_of(name, "segment", self._archive.repository.uuid))
+        return self._new(name, "segment")
 
     def next_map(self, file_number: int) -> NewObject:
         """Name the page map of a file."""
-        name = names.map_name(self._archive.dbid, self.label, file_number)
-        return NewObject(name, head_of(name, "map", self._archive.repository.uuid))
+        return self._new(names.map_name(self._archive.dbid, self.label, file_number), "map")
+
+    def _new(self, name: str, kind: str) -> NewObject:
+        return new_object(name, kind, self._archive.repository.uuid, self._key)
 
     def put(self, new: NewObject, pieces: Iterable[bytes]) -> StoredObject:
         """Store an object and begin to prove it. Raises ArchiveUnreachable, ObjectExists."""
@@ -85,6 +99,8 @@ class OpenBackup:
             repository=archive.repository.uuid,
             dbid=archive.dbid,
             label=self.label,
+            key=self._key,
+            condemned=self.condemned,
             retain_until=archive.retain_until(),
         )
         self._remember(StoredObject(stored.name, stored.stored_bytes, stored.sha256))
@@ -96,7 +112,15 @@ class OpenBackup:
         Raises:
             DamageFound: it is not what that backup's record says.
             ObjectMissing: it is not there.
+            Refused: it is being deleted.
         """
+        if stored.name in self.condemned:
+            raise Refused(
+                f"the log file {stored.name} cannot be named by another backup",
+                because="a run that lost its lease had begun to delete it, and may go on",
+                next_step=f"take a full: backupctl backup {self._archive.name} --type full",
+                object=stored.name,
+            )
         lent = StoredObject(stored.name, stored.stored_bytes, stored.sha256)
         step("archive.lend_log")
         self._store.forget_cached(lent.name)
@@ -130,6 +154,8 @@ class OpenBackup:
         self.prove()
         name = names.record_name(self._archive.dbid, self.label)
         repository = self._archive.repository.uuid
+        if self._key is not None:
+            record = self._signed(record, self._key, name)
         data = encode_record(record, object_name=name, repository=repository)
         step("archive.commit")
         try:
@@ -173,6 +199,12 @@ class OpenBackup:
         self._prover.close()
         with suppress(BackupdError):
             self._store.delete(names.intent_name(self._archive.dbid, self.label))
+
+    def _signed(self, record: BackupRecord, key: DataKey, name: str) -> BackupRecord:
+        kids = tuple(key_id(each) for each in self._archive.repository.keys.recipients)
+        record = replace(record, encryption=Encryption(CIPHER, key.wrapped, kids))
+        mac = mac_of(record, key, object_name=name, repository=self._archive.repository.uuid)
+        return replace(record, encryption=Encryption(CIPHER, key.wrapped, kids, mac))
 
     def _must_fit(self, record: BackupRecord) -> None:
         parent = self._parent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,8 @@ from backupd import __version__
 from backupd.archive import names
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.envelope import malformed, seal, unseal
-from backupd.archive.objects import Sealed, read_whole, twice
+from backupd.archive.keys import NO_KEYS, ArchiveKeys, ProtectedKey, key_id
+from backupd.archive.objects import Sealed, folders_below, read_whole, twice
 from backupd.errors import DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
 from backupd.ports import Clock, ObjectStore, ProbedStore, StoreFeature
 
@@ -31,19 +33,22 @@ class DatabaseIdentity:
 class Repository:
     """One archive on one store."""
 
-    def __init__(self, store: ObjectStore, clock: Clock, content: Mapping[str, Any]) -> None:
+    def __init__(
+        self, store: ObjectStore, clock: Clock, content: Mapping[str, Any], keys: ArchiveKeys | None = None
+    ) -> None:
         self.store = store
         self.clock = clock
         self.uuid: str = content["repository"]
         self.created_at = datetime.fromisoformat(content["created_at"])
-        self._sealed = Sealed(store, self.uuid)
+        self.sealed = Sealed(store, self.uuid)
+        self.keys = replace(keys or NO_KEYS, protected=self.protected_keys)
         # Copied to another place, an archive says nothing about that place's server.
         if isinstance(store, ProbedStore) and content.get("probed") == store.describe():
             known = set(StoreFeature)
             store.trust(frozenset(StoreFeature(name) for name in content["features"] if name in known))
 
     @classmethod
-    def create(cls, store: ObjectStore, clock: Clock) -> Repository:
+    def create(cls, store: ObjectStore, clock: Clock, keys: ArchiveKeys | None = None) -> Repository:
         """Make a new archive; one that is there already is opened.
 
         Raises:
@@ -67,10 +72,10 @@ class Repository:
             store.sync()
         except ObjectExists:
             pass
-        return cls.open(store, clock)
+        return cls.open(store, clock, keys)
 
     @classmethod
-    def open(cls, store: ObjectStore, clock: Clock) -> Repository:
+    def open(cls, store: ObjectStore, clock: Clock, keys: ArchiveKeys | None = None) -> Repository:
         """Open an archive.
 
         Raises:
@@ -88,14 +93,42 @@ class Repository:
                 next_step="check the policy's archive, or let the first backup make it: backupctl backup DATABASE",
             ) from problem
         try:
-            return cls(store, clock, content)
+            return cls(store, clock, content, keys)
         except (KeyError, ValueError, TypeError) as problem:
             raise malformed(name, problem) from problem
+
+    def keep_recipients(self, protected_key: bytes | None = None) -> None:
+        """Write down to whom is encrypted from now on, once each; with a key that a passphrase protects, that too.
+
+        Raises:
+            ArchiveUnreachable: it cannot be written.
+        """
+        for recipient in self.keys.recipients:
+            name = names.key_name(key_id(recipient))
+            content = {
+                "recipient": recipient,
+                "protected_key": protected_key.decode() if protected_key else None,
+                "created_at": self.clock.now().isoformat(),
+            }
+            try:
+                self.store.stat(name)
+            except ObjectMissing:
+                with suppress(ObjectExists):
+                    self.sealed.create("key", name, content)
+
+    def protected_keys(self) -> tuple[ProtectedKey, ...]:
+        """The private keys that the archive keeps under a passphrase. Raises DamageFound, ArchiveUnreachable."""
+        found = []
+        for each in self.store.list(names.KEYS):
+            content = self.sealed.read("key", each.name)
+            if content.get("protected_key"):
+                found.append(ProtectedKey(f"{self.store.describe()}/{each.name}", content["protected_key"].encode()))
+        return tuple(found)
 
     def identity_of(self, dbid: str) -> DatabaseIdentity:
         """Whose prefix that is. Raises ObjectMissing, DamageFound."""
         name = names.identity_name(dbid)
-        content = self._sealed.read("identity", name)
+        content = self.sealed.read("identity", name)
         try:
             created = datetime.fromisoformat(content["created_at"])
             return DatabaseIdentity(dbid, content["database"], content["engine"], content["identity"], created)
@@ -104,7 +137,7 @@ class Repository:
 
     def database_ids(self) -> tuple[str, ...]:
         """The prefixes that hold anything, sorted."""
-        return tuple(sorted({each.name.split("/")[1] for each in self.store.list("db/") if each.name.count("/") > 1}))
+        return tuple(folder.removeprefix("db/").rstrip("/") for folder in folders_below(self.store, "db/"))
 
     def databases(self) -> tuple[DatabaseIdentity, ...]:
         """All databases with an identity. Raises DamageFound."""
@@ -128,8 +161,12 @@ class Repository:
             DamageFound: there are objects, and no ``identity.json`` that says whose.
         """
         dbid = names.database_id(name, engine)
-        self._refuse_nameless(dbid)
-        if identity is not None:
+        try:
+            found = self.identity_of(dbid)
+        except ObjectMissing:
+            self._refuse_nameless(dbid)
+            found = None
+        if found is None and identity is not None:
             try:
                 content = {
                     "database": name,
@@ -137,18 +174,17 @@ class Repository:
                     "identity": identity,
                     "created_at": self.clock.now().isoformat(),
                 }
-                self._sealed.create("identity", names.identity_name(dbid), content)
+                self.sealed.create("identity", names.identity_name(dbid), content)
                 self.store.sync()
             except ObjectExists:
                 pass
-        try:
             found = self.identity_of(dbid)
-        except ObjectMissing as problem:
+        if found is None:
             raise NotFound(
                 f"{self.store.describe()} holds nothing of the database {name}",
                 because=f"it has no {names.identity_name(dbid)}",
                 next_step="see what it holds: backupctl list; or check the policy's archive",
-            ) from problem
+            )
         if identity is not None and found.identity != identity:
             raise Refused(
                 f"{self.store.describe()} holds the backups of another database named {name}",
@@ -158,14 +194,10 @@ class Repository:
         return DatabaseArchive(self, name, engine, dbid)
 
     def _refuse_nameless(self, dbid: str) -> None:
-        name = names.identity_name(dbid)
-        first = next(iter(self.store.list(f"db/{dbid}/")), None)
-        if first is None:
-            return
-        try:
-            self.store.stat(name)
-        except ObjectMissing:
-            raise _lost(name, first.name) from None
+        """Objects without an identity: it was lost. Raises DamageFound."""
+        first = next(iter(self.store.list(names.database_prefix(dbid))), None)
+        if first is not None and first.name != names.identity_name(dbid):  # it may have come this moment
+            raise _lost(names.identity_name(dbid), first.name)
 
 
 def _refuse_headless(store: ObjectStore) -> None:

@@ -8,11 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
+from backupd.archive.copy_intent import copy_intents, end_old_copies
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
+from backupd.archive.log_removal import LOGS_TOMB, finish_log_prune, log_of, unnamed_logs
 from backupd.archive.objects import delete_all
 from backupd.archive.open_backup import fence, remove_parts
-from backupd.archive.removal import LOGS_TOMB, finish_deletion, finish_log_prune, log_of, unnamed_logs
+from backupd.archive.removal import finish_deletion, finish_for_a_sleeper
+from backupd.archive.tombs import adopted, lease_nonce, of_another
 from backupd.errors import Busy, DamageFound, KeptByLock, ObjectMissing, Refused
 from backupd.steps import step
 
@@ -43,6 +46,7 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     """See ``DatabaseArchive.sweep``."""
     swept = Swept()
     _sweep_intents(archive, swept, holding_lease=holding_lease)
+    swept.sentences += end_old_copies(archive)
     _sweep_tombs(archive, swept)
     _sweep_aborted(archive, swept)
     archive.store.sync()
@@ -59,9 +63,11 @@ def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: boo
             with suppress(KeptByLock):  # a role that may not delete: it is ignored, and goes when one sweeps that may
                 archive.store.delete(each.name)
             continue
+        if names.is_copy_intent(each.name):
+            continue  # see end_old_copies
         try:
             intent = read_intent(archive.sealed, archive.dbid, label)
-            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease)
+            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease, lease=lease_nonce(archive))
         except ObjectMissing:
             continue
         except DamageFound:
@@ -72,7 +78,7 @@ def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: boo
 
 def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> None:
     try:
-        fence(archive, label, "its process is gone")
+        fence(archive, label, "its process is gone, or stood still and lost its lease")
     except Refused:
         with suppress(KeptByLock):
             archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
@@ -91,10 +97,14 @@ def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> Non
 
 def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
     for each in list(archive.store.list(names.tombs_prefix(archive.dbid))):
-        label = each.name.rpartition("/")[2].removesuffix(".json")
+        label, _ = names.order_in(each.name)
+        if of_another(archive, each.name):
+            removed = finish_for_a_sleeper(archive, each.name)
+            swept.add(removed.count, removed.bytes)
+            continue
         finish = finish_log_prune if label.startswith(LOGS_TOMB) else finish_deletion
         try:
-            removed = finish(archive, label)
+            removed = finish(archive, adopted(archive, each.name))
         except (Busy, Refused, DamageFound) as problem:
             swept.sentences.append(f"the deletion of {label} was not finished: {problem.because}")
             continue
@@ -131,12 +141,15 @@ def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
         for each in store.list(prefix)
     }
     seen: dict[str, list[str]] = {}
-    for prefix in (names.data_prefix(dbid), names.maps_prefix(dbid), names.verdicts_prefix(dbid)):
+    beside = (names.verdicts_prefix(dbid), names.holds_prefix(dbid), names.bares_prefix(dbid))
+    for prefix in (names.data_prefix(dbid), names.maps_prefix(dbid), *beside):
         for each in store.list(prefix):
             label = names.label_in(each.name)
             if label not in excused:
                 seen.setdefault(label, []).append(each.name)
-    for each in unnamed_logs(archive, archive.list()):
+    # Log that a copy brings names the backup that stored it, which may never come here.
+    copying = next(copy_intents(archive), None) is not None
+    for each in () if copying else unnamed_logs(archive, archive.list()):
         log = log_of(archive, each.name)
         if log is not None and log[1] not in excused:
             seen.setdefault(log[1], []).append(each.name)

@@ -16,9 +16,11 @@ from backupd.cli import (
     backup,
     check,
     copies,
+    copy_archive,
     demo,
     drill,
     explain,
+    hold,
     holds,
     init,
     list_backups,
@@ -49,7 +51,7 @@ healthy, 8 archive not reachable, 9 busy, 130 interrupted."""
 
 VERBS = (
     *("demo", "init", "policy", "check", "status", "backup", "list", "show", "verify", "restore", "drill"),
-    *("explain", "truncate", "prune", "holds", "copy", "recover"),
+    *("explain", "truncate", "prune", "hold", "release", "holds", "copy", "copy-archive", "recover"),
 )
 
 
@@ -139,12 +141,15 @@ def _register() -> None:
     _add(reasons, "schedule: what is due, and what comes next", explain.schedule, explain.SCHEDULE_EXAMPLES)
     _add(app, "truncate: remove archived log from the copies", truncate.truncate, truncate.EXAMPLES)
     _add(app, "prune: remove backups that no rule keeps", prune.prune, prune.EXAMPLES)
-    _add(app, "holds: who needs log to stay, and why", holds.holds, holds.EXAMPLES)
+    _add(app, "hold: keep one backup from being pruned", hold.hold, hold.HOLD_EXAMPLES)
+    _add(app, "release: let a held backup be pruned again", hold.release, hold.RELEASE_EXAMPLES)
+    _add(app, "holds: which log and which backups must stay, and why", holds.holds, holds.EXAMPLES)
     pair = _group("copy", "suspend, resume or seed the passive copy")
     _add(pair, "suspend: stop copying and replay", copies.suspend, copies.SUSPEND_EXAMPLES)
     _add(pair, "resume: let copying and replay go on", copies.resume, copies.RESUME_EXAMPLES)
     _add(pair, "seed: make the passive anew from the active", copies.seed, copies.SEED_EXAMPLES)
     _add(pair, "switchover: exchange the roles (a later version)", copies.switchover, copies.SWITCHOVER_EXAMPLES)
+    _add(app, "copy-archive: copy to the second archive", copy_archive.copy_archive, copy_archive.EXAMPLES)
     _add(app, "recover: finish or undo what a dead process left", recover.recover, recover.EXAMPLES)
 
 

@@ -16,7 +16,10 @@ def recover(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:
-    """Finish or undo what a dead process left: thaw, snapshots, half-written backups, half-done restores."""
+    """Finish or undo what a dead process left: thaw, snapshots, half-written backups, half-done restores.
+
+    Where this node's own book (journal.db, the view of the archive) was lost, it is made anew from the archive.
+    """
     from backupd.runs.recover import run_recover
 
     answers: list[dict[str, Any]] = []
@@ -30,7 +33,7 @@ def recover(
                 )
             else:
                 with progress.shown() as report:
-                    done = tuple(run_recover(house.one(opened, name, report)))
+                    done = tuple(run_recover(house.one(opened, name, report), patient=True))
             answers.append({"database": name, "dry_run": dry_run, "done": list(done)})
             if not as_json:
                 output.print_line((output.Cell(name, output.STRONG), "" if done else "  nothing was left over"))

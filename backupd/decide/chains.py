@@ -115,17 +115,6 @@ def _log_problem(record: BackupRecord) -> Reason | None:
     return None
 
 
-def own_logs(record: BackupRecord) -> tuple[StoredLog, ...]:
-    """The log files that the pages of a full or copy need to be whole; its other ones lie before it."""
-    if not record.log_start.same_history(record.log_end):
-        return tuple(stored for stored in record.logs if stored.log.end.offset > record.log_start.offset)
-    return tuple(
-        stored
-        for stored in record.logs
-        if stored.log.end.same_history(record.log_start) and stored.log.end > record.log_start
-    )
-
-
 def archived_offsets(backups: Sequence[ArchivedBackup], unfit: Collection[str] = ()) -> dict[str, int]:
     """For each history that a listed backup ends in, the offset of its ``archived_end``; 0 when there is none."""
     ends = {history: archived_end(backups, history, unfit) for history in {b.record.log_end.history for b in backups}}

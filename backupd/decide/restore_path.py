@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backupd.decide.chains import own_logs
 from backupd.decide.lineage import Lineage, lineage_of, seen_from
 from backupd.decide.log_walk import Goal, Walk, walk_log
 from backupd.decide.reasons import Reason
 from backupd.errors import NotFound
 from backupd.model.position import Position
-from backupd.model.records import ArchivedBackup, StoredLog
+from backupd.model.records import ArchivedBackup, StoredLog, own_logs
 
 _NONE_UNFIT: Mapping[str, str] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import time
+from datetime import time, timedelta
 from enum import StrEnum
 
 DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -13,19 +13,23 @@ _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 
 @dataclass(frozen=True, slots=True)
 class RetentionRules:
-    """How long backups stay; a backup stays when any one rule wants it.
+    """How long backups stay; a backup stays when any one rule wants it, and so does all that it builds on.
 
     Attributes:
         keep_days: every point in time of the last so many days stays restorable.
+        keep_within: every backup whose last point is not older than this stays.
         keep_fulls_min: so many of the newest fulls stay, with all that builds on them.
-        keep_weekly_fulls: the newest full of each of the last so many weeks that have one.
+        keep_daily: the newest point of each of the last so many days that have a backup.
+        keep_weekly_fulls: the newest full of each of the last so many weeks that have one, bare.
         keep_monthly_fulls: the same for months.
         keep_yearly_fulls: the same for years.
-        timezone: where weeks, months and years begin.
+        timezone: where days, weeks, months and years begin.
     """
 
     keep_days: int | None = None
+    keep_within: timedelta | None = None
     keep_fulls_min: int = 0
+    keep_daily: int = 0
     keep_weekly_fulls: int = 0
     keep_monthly_fulls: int = 0
     keep_yearly_fulls: int = 0
@@ -34,8 +38,8 @@ class RetentionRules:
     @property
     def is_empty(self) -> bool:
         """Whether no rule wants anything; such rules are refused, for they would remove everything."""
-        wanted = (self.keep_fulls_min, self.keep_weekly_fulls, self.keep_monthly_fulls, self.keep_yearly_fulls)
-        return not self.keep_days and not any(wanted)
+        fulls = (self.keep_fulls_min, self.keep_weekly_fulls, self.keep_monthly_fulls, self.keep_yearly_fulls)
+        return not any((self.keep_days, self.keep_within, self.keep_daily, *fulls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +122,32 @@ class SourceRules:
     lag_logs_max: int | None = None
     lag_seconds_max: float | None = None
     wait_seconds_max: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRules:
+    """How much one verify reads; None everywhere: all of it, every time.
+
+    Attributes:
+        bytes_max: so many stored bytes.
+        share_max: such a part of all stored bytes, from 0 to 1.
+        budget_seconds_max: it begins no object after so long.
+        reverify_days: what was found sound in the last so many days is left out.
+    """
+
+    bytes_max: int | None = None
+    share_max: float | None = None
+    budget_seconds_max: float | None = None
+    reverify_days: int | None = None
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self == VerifyRules()
+
+    def budget_bytes(self, total_bytes: int) -> int | None:
+        """How much may be read of an archive of ``total_bytes``; None: any amount."""
+        if self.share_max is None:
+            return self.bytes_max
+        share_bytes = -int(-total_bytes * self.share_max // 1)
+        return share_bytes if self.bytes_max is None else min(share_bytes, self.bytes_max)

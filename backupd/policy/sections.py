@@ -190,7 +190,11 @@ class ArchiveOptions(Section):
 
 
 class RetentionOptions(Section):
-    """How long backups stay; a backup stays when any of these wants it."""
+    """How long backups stay; a backup stays when any of these wants it, and so does all that it builds on.
+
+    ``keep_days`` is the window of points in time.  A full that only a weekly, monthly or yearly rule wants is kept
+    bare: its increments go, and of the log only what its own pages need stays.
+    """
 
     keep_days: int | None = Field(
         default=None,
@@ -198,17 +202,29 @@ class RetentionOptions(Section):
         le=36500,
         description="Every point in time of the last so many days stays restorable (days).",
     )
+    keep_within: Seconds | None = Field(
+        default=None,
+        gt=0,
+        le=36500 * 86400,
+        description="Every backup whose last point is not older than this stays, with what it builds on (duration).",
+    )
     keep_fulls_min: int = Field(
         default=0, ge=0, description="So many of the newest fulls stay with all that builds on them."
     )
+    keep_daily: int = Field(
+        default=0,
+        ge=0,
+        description="The newest backup of each of so many days stays, with what it builds on (count of days that have"
+        " one).",
+    )
     keep_weekly_fulls: int = Field(
-        default=0, ge=0, description="The newest full of each of so many weeks stays (count)."
+        default=0, ge=0, description="The newest full of each of so many weeks stays, bare (count)."
     )
     keep_monthly_fulls: int = Field(
-        default=0, ge=0, description="The newest full of each of so many months stays (count)."
+        default=0, ge=0, description="The newest full of each of so many months stays, bare (count)."
     )
     keep_yearly_fulls: int = Field(
-        default=0, ge=0, description="The newest full of each of so many years stays (count)."
+        default=0, ge=0, description="The newest full of each of so many years stays, bare (count)."
     )
 
 

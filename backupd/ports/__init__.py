@@ -7,7 +7,15 @@ means what.  Every concrete class passes the one contract suite of its port
 
 from __future__ import annotations
 
-from backupd.ports.archive import DeletesMany, ObjectStore, Probe, ProbedStore, StoredObject, StoreFeature
+from backupd.ports.archive import (
+    DeletesMany,
+    ListsFolders,
+    ObjectStore,
+    Probe,
+    ProbedStore,
+    StoredObject,
+    StoreFeature,
+)
 from backupd.ports.clock import Clock, ReportProgress
 from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
@@ -22,6 +30,7 @@ __all__ = [
     "DeletesMany",
     "Freeze",
     "FreezeEnd",
+    "ListsFolders",
     "ObjectStore",
     "PageFile",
     "PageSource",

@@ -89,6 +89,19 @@ class ObjectStore(Protocol):
 
 
 @runtime_checkable
+class ListsFolders(Protocol):
+    """What a store may do beyond ``ObjectStore``: name the folders of a place without listing all that is in them."""
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """Every ``prefix + part + "/"`` that an object's name begins with; ``prefix`` is empty or ends with ``/``.
+
+        On S3 this is a listing with the delimiter ``/``: a request for each 1,000 folders.
+        Raises ArchiveUnreachable.
+        """
+        ...
+
+
+@runtime_checkable
 class DeletesMany(Protocol):
     """A store that removes many objects in one request."""
 

@@ -66,6 +66,7 @@ def run_check(context: RunContext) -> CheckResult:
         ("policy", _policy),
         ("state directory", _state_directory),
         ("archive", _archive),
+        ("second archive", _second_archive),
         ("rights", lambda context: context.writer.rights()),
         ("replication", _replication),
         ("snapshot", _snapshot),
@@ -129,6 +130,20 @@ def _archive(context: RunContext) -> str:
     listing = archive.list()
     damaged = f", {len(listing.findings)} of them damaged" if listing.findings else ""
     return f"{store.describe()} can be written, and lists {len(listing.backups)} backups{damaged}{honours}"
+
+
+def _second_archive(context: RunContext) -> str:
+    if context.second is None:
+        return ""
+    from backupd.runs.second_archive import open_replica
+
+    store = context.second.probe_store()
+    try:
+        there = open_replica(context)
+    except NotFound:
+        there = None  # nothing was ever backed up, so there is nothing to be a replica of
+    held = "it is empty: the next backup begins it" if there is None else "it is a replica of the first"
+    return f"{store.describe()} can be written once and read back; {held}"
 
 
 def _replication(context: RunContext) -> str:

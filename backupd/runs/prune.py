@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
-from backupd.decide.retention import RetentionPlan, plan_retention
+from backupd.decide.retention import (
+    DROP_BESIDES_ONE_CHAIN,
+    DROP_SHARE_MAX,
+    Dropped,
+    Kept,
+    RetentionPlan,
+    plan_retention,
+)
 from backupd.errors import BackupdError, KeptByLock, Refused
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.pair import CopyState
 from backupd.model.states import RunState
 from backupd.runs.archive_view import remember_archive
 from backupd.runs.context import RunContext
-from backupd.runs.fitness import unfit_backups, verified_backups
+from backupd.runs.fitness import unfit_backups, verdicts_by_backup, verified_backups
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
+from backupd.runs.second_archive import lacking_in_second
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
-
-# More than this share of many backups at once is rather a wrong policy than a wish.
-_DROP_SHARE_MAX = 0.5
-_DROP_COUNT_FREE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,23 @@ class PrunePlan:
         """The form that ``prune --dry-run --json`` and ``explain retention --json`` show."""
         return {
             "database": self.database,
-            "keep": [{"id": kept.id, "reasons": [str(one) for one in kept.reasons]} for kept in self.retention.keep],
-            "drop": [{"id": gone.id, "reasons": [str(one) for one in gone.reasons]} for gone in self.retention.drop],
+            "keep": [_row(kept) for kept in self.retention.keep],
+            "drop": [_row(gone) for gone in self.retention.drop],
+            "bare": {backup_id: len(spare) for backup_id, spare in self.retention.spare.items()},
             "drop_logs_count": len(self.retention.drop_logs),
             "drop_share": round(self.retention.drop_share, 3),
+            "needs_yes": self.retention.needs_a_yes,
         }
+
+
+def _row(entry: Kept | Dropped) -> dict[str, JsonValue]:
+    return {
+        "id": entry.id,
+        "type": entry.record.type.value,
+        "covers_until": entry.record.covers_until.isoformat(),
+        "reasons": [str(one) for one in entry.reasons],
+        "codes": [one.code for one in entry.reasons],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +93,32 @@ def plan_prune(context: RunContext) -> PrunePlan:
     """
     archive = context.archive()
     listing = archive.list()
+    verdicts = verdicts_by_backup(archive)
+    lacking = lacking_in_second(context)
     plan = plan_retention(
         [backup.record for backup in listing.backups],
         context.policy.retention_rules(),
         context.clock.now(),
-        verified=verified_backups(archive),
-        damaged=unfit_backups(archive, listing),
-        in_use=_in_use(context),
+        verified=verified_backups(archive, listing, verdicts),
+        damaged=unfit_backups(archive, listing, verdicts),
+        in_use={**_in_use(context), **lacking},
+        held={hold.backup_id: hold.sentence for hold in archive.holds()},
+        current_history=_current_history(context),
     )
-    return PrunePlan(context.database, plan)
+    # The second archive may still hold what leads to a full that it is to get.
+    spare = {backup_id: logs for backup_id, logs in plan.spare.items() if backup_id not in lacking}
+    return PrunePlan(context.database, replace(plan, spare=spare))
 
 
-def run_prune(context: RunContext, *, dry_run: bool = False, force: bool = False) -> PruneOutcome:
-    """Remove what the plan drops, dependents before what they build on, then log that no backup names.
+def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) -> PruneOutcome:
+    """Remove what the plan drops, dependents before what they build on, then log that no kept point needs.
 
     A prune that is interrupted leaves only whole chains and is taken up by the next.
 
     Args:
         context: the database.
         dry_run: only plan.
-        force: remove even if it is more than half of many backups.
+        yes: remove even if it is more than a quarter of the backups; a person has said so.
 
     Raises:
         Busy: another run works on the database.
@@ -103,10 +126,10 @@ def run_prune(context: RunContext, *, dry_run: bool = False, force: bool = False
     """
     if dry_run:
         return PruneOutcome(plan_prune(context), (), 0, 0, ())
-    with context.lease(f"prune of {context.database}"):
+    with one_run(context, f"prune of {context.database}", must=True):
         notes = recover_under_lease(context)
         plan = plan_prune(context)
-        _refuse(context, plan, force=force)
+        _refuse(context, plan, yes=yes)
         run = context.journal.begin_run(database=context.database, kind=RunKind.PRUNE)
         try:
             outcome = _carry_out(context, plan, notes)
@@ -125,11 +148,12 @@ def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> 
     archive = context.archive()
     deleted: list[str] = []
     removed_bytes, logs_before = 0, _log_count(archive)
+    listing = archive.list() if plan.retention.drop else None
     for number, gone in enumerate(plan.retention.drop):
         context.tell(f"removing backup {gone.id}", number, len(plan.retention.drop))
         reason = "; ".join(str(one) for one in gone.reasons)
         try:
-            removed = archive.delete_backup(gone.id, reason=reason, by=context.node)
+            removed = archive.delete_backup(gone.id, reason=reason, by=context.node, since=listing)
         except KeptByLock as later:
             # What it builds on must stay as well; all of it is due again at the next prune.
             return _until_later(plan, deleted, removed_bytes, notes, f"{gone.id} is removed later: {later.because}")
@@ -137,8 +161,9 @@ def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> 
         removed_bytes += removed.bytes
         if removed.later:
             notes = (*notes, f"{gone.id} is listed no more, its objects are removed later: {removed.later}")
+    archive.let_log_go(plan.retention.spare, reason="no kept backup leads along it")
     try:
-        removed = archive.prune_logs(reason="no kept backup names it")
+        removed = archive.prune_logs(reason="no kept backup needs it")
         removed_bytes += removed.bytes
         notes = (*notes, f"some log files are removed later: {removed.later}") if removed.later else notes
     except KeptByLock as later:
@@ -157,10 +182,10 @@ def _log_count(archive: DatabaseArchive) -> int:
     return sum(1 for _ in archive.store.list(names.logs_prefix(archive.dbid)))
 
 
-def _refuse(context: RunContext, plan: PrunePlan, *, force: bool) -> None:
+def _refuse(context: RunContext, plan: PrunePlan, *, yes: bool) -> None:
     """While the newest state of the database is in doubt, or the plan is suspiciously large, everything stays."""
     drop = plan.retention.drop
-    if not drop:
+    if not drop and not plan.retention.spare:
         return
     if context.writer.pair().passive.state is CopyState.SUSPECT or _last_backup_failed(context):
         raise Refused(
@@ -168,11 +193,12 @@ def _refuse(context: RunContext, plan: PrunePlan, *, force: bool) -> None:
             because="the last backup found damage, so the older backups may be the only good ones",
             next_step=f"backupctl copy seed {context.database}, then backupctl backup {context.database} --type full",
         )
-    if len(drop) > _DROP_COUNT_FREE and plan.retention.drop_share > _DROP_SHARE_MAX and not force:
+    if plan.retention.needs_a_yes and not yes:
         raise Refused(
             f"this prune would remove {len(drop)} of {len(drop) + len(plan.retention.keep)} backups",
-            because=f"that is more than {_DROP_SHARE_MAX:.0%} at once, which a wrong policy would do too",
-            next_step=f"look at backupctl prune {context.database} --dry-run, then repeat it with --force",
+            because=f"that is more than {DROP_SHARE_MAX:.0%} at once (and more than one chain and "
+            f"{DROP_BESIDES_ONE_CHAIN} backups), which a wrong policy would do too",
+            next_step=f"look at backupctl prune {context.database} --dry-run, then repeat it with --yes",
         )
 
 
@@ -181,6 +207,14 @@ def _last_backup_failed(context: RunContext) -> bool:
         if run.state not in {RunState.REFUSED, RunState.ABORTED}:
             return run.state is RunState.FAILED
     return False
+
+
+def _current_history(context: RunContext) -> str | None:
+    """The history that the pair lives in; None while nobody can be asked, for a prune may do without."""
+    try:
+        return context.writer.pair().history
+    except BackupdError:
+        return None
 
 
 def _in_use(context: RunContext) -> dict[str, str]:

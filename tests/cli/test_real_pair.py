@@ -76,6 +76,7 @@ READS = [
     ["backup", "orders", "--type", "differential", "--dry-run"],
     ["truncate", "orders", "--dry-run"],
     ["prune", "--dry-run"],
+    ["holds", "orders"],
     ["recover", "--dry-run"],
     ["restore", "orders", "--dry-run"],
     ["copy", "suspend", "orders", "--dry-run"],

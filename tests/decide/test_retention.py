@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from backupd.decide.retention import RetentionPlan, plan_retention
 from backupd.errors import Refused
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType
 from backupd.model.rules import RetentionRules
-from tests.decide.builders import full, increment, make_backup, plain_logs
+from tests.decide.builders import Commit, full, increment, make_backup, make_log, place, plain_logs
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LOGS = plain_logs(60)
@@ -89,8 +91,8 @@ def test_monthly_and_yearly_fulls_stay_alone() -> None:
 
 
 def test_months_begin_in_the_policy_s_place() -> None:
-    late = replace(aged(full("late", 0), 30), covers_until=datetime(2026, 9, 30, 22, 30, tzinfo=UTC))
-    early = replace(aged(full("early", 1), 30), covers_until=datetime(2026, 9, 30, 21, 30, tzinfo=UTC))
+    late = replace(aged(full("late", 1), 30), covers_until=datetime(2026, 9, 30, 22, 30, tzinfo=UTC))
+    early = replace(aged(full("early", 0), 30), covers_until=datetime(2026, 9, 30, 21, 30, tzinfo=UTC))
     newest = aged(full("newest", 2), 1)
     rules = RetentionRules(keep_monthly_fulls=9)
     assert kept(plan_retention([late, early, newest], rules, NOW)) == {"late", "newest"}
@@ -188,6 +190,8 @@ def archives(draw: st.DrawFn) -> list[BackupRecord]:
 all_rules = st.builds(
     RetentionRules,
     keep_days=st.sampled_from([None, 1, 7, 30]),
+    keep_within=st.sampled_from([None, timedelta(hours=1), timedelta(days=25)]),
+    keep_daily=st.integers(0, 3),
     keep_fulls_min=st.integers(0, 2),
     keep_weekly_fulls=st.integers(0, 1),
     keep_monthly_fulls=st.integers(0, 2),
@@ -207,12 +211,16 @@ def ancestors(record: BackupRecord, records: list[BackupRecord]) -> list[BackupR
 
 
 def oracle(
-    records: list[BackupRecord], rules: RetentionRules, verified: Collection[str], damaged: Collection[str]
+    records: list[BackupRecord],
+    rules: RetentionRules,
+    verified: Collection[str],
+    damaged: Collection[str],
+    held: Collection[str],
 ) -> set[str]:
     """The slow answer, one backup at a time: does any sentence of the promise want it?"""
 
-    def newer(record: BackupRecord) -> tuple[datetime, str]:
-        return (record.covers_until, record.id)
+    def newer(record: BackupRecord) -> tuple[int, datetime]:
+        return (record.log_end.offset, record.covers_until)  # one history: the log says what came first
 
     fulls = sorted((r for r in records if r.type is BackupType.FULL), key=newer)
     good = [r for r in fulls if r.id not in damaged]
@@ -223,7 +231,9 @@ def oracle(
 
     def wanted(record: BackupRecord) -> bool:
         own = full_of(record)
-        if record.covers_until > NOW:
+        if record.covers_until > NOW or record.id in held:
+            return True
+        if rules.keep_within and record.covers_until >= NOW - rules.keep_within:
             return True
         if rules.keep_days:
             begin = NOW - timedelta(days=rules.keep_days)
@@ -235,16 +245,18 @@ def oracle(
             chains.append(good[-rules.keep_fulls_min :])
         if own is not None and any(own in chain for chain in chains):
             return True
-        if record not in good:
-            return False
-        for count, form in (
-            (rules.keep_weekly_fulls, "%G-%V"),
-            (rules.keep_monthly_fulls, "%Y-%m"),
-            (rules.keep_yearly_fulls, "%Y"),
+        past = [r for r in records if r.covers_until <= NOW]
+        points = [r for r in past if full_of(r) and not {one.id for one in (r, *ancestors(r, records))} & set(damaged)]
+        for count, form, among in (
+            (rules.keep_daily, "%Y-%m-%d", points),
+            (rules.keep_weekly_fulls, "%G-%V", [r for r in past if r in good]),
+            (rules.keep_monthly_fulls, "%Y-%m", [r for r in past if r in good]),
+            (rules.keep_yearly_fulls, "%Y", [r for r in past if r in good]),
         ):
-            periods = sorted({f"{r.covers_until:{form}}" for r in good}, reverse=True)[:count]
+            periods = sorted({f"{r.covers_until:{form}}" for r in among}, reverse=True)[:count]
             mine = f"{record.covers_until:{form}}"
-            if mine in periods and record == max((r for r in good if f"{r.covers_until:{form}}" == mine), key=newer):
+            same = [r for r in among if f"{r.covers_until:{form}}" == mine]
+            if record in among and mine in periods and record == max(same, key=newer):
                 return True
         return False
 
@@ -258,16 +270,17 @@ def oracle(
     return keep | {above.id for record in records if record.id in keep for above in ancestors(record, records)}
 
 
-@settings(max_examples=500, deadline=None)
-@given(archives(), all_rules, some_ids, some_ids)
+@settings(max_examples=300, deadline=None)
+@given(archives(), all_rules, some_ids, some_ids, some_ids)
 def test_the_plan_equals_the_slow_oracle_and_is_safe(
-    records: list[BackupRecord], rules: RetentionRules, verified: set[str], damaged: set[str]
+    records: list[BackupRecord], rules: RetentionRules, verified: set[str], damaged: set[str], held: set[str]
 ) -> None:
     if rules.is_empty:
         return
-    expected = oracle(records, rules, verified, damaged)
+    expected = oracle(records, rules, verified, damaged, held)
+    facts: Any = {"verified": verified, "damaged": dict.fromkeys(damaged, "bad"), "held": dict.fromkeys(held, "held")}
     try:
-        plan = plan_retention(records, rules, NOW, verified=verified, damaged=dict.fromkeys(damaged, "bad"))
+        plan = plan_retention(records, rules, NOW, **facts)
     except Refused:
         assert records
         assert not expected
@@ -284,3 +297,144 @@ def test_the_plan_equals_the_slow_oracle_and_is_safe(
                 assert order.index(record.id) < order.index(above.id)
         if record.id in kept(plan):
             assert not {stored.name for stored in record.logs} & set(plan.drop_logs)
+    # The last proven chain is there to its end.
+    proven = [r for r in records if r.type is BackupType.FULL and r.id in verified - damaged]
+    if proven:
+        last = max(proven, key=lambda record: (record.log_end.offset, record.covers_until))
+        assert {r.id for r in records if last in (r, *ancestors(r, records))} <= kept(plan)
+    # Pruning twice at one moment drops nothing more.
+    left = [record for record in records if record.id in kept(plan)]
+    if left:
+        assert dropped(plan_retention(left, rules, NOW, **facts)) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(archives(), all_rules, some_ids, some_ids, st.permutations(range(9)), st.randoms(use_true_random=False))
+def test_names_decide_nothing(
+    records: list[BackupRecord],
+    rules: RetentionRules,
+    verified: set[str],
+    damaged: set[str],
+    order: list[int],
+    dice: Random,
+) -> None:
+    """A host with a wrong clock writes labels that sort anyhow; the plan is the same, and so is the order to remove."""
+    if rules.is_empty or not records:
+        return
+    new = {f"B{number}": f"X{place}" for number, place in enumerate(order)}
+    renamed = [replace(r, id=new[r.id], parent=new[r.parent] if r.parent else None) for r in records]
+    dice.shuffle(renamed)
+    try:
+        first = plan_retention(records, rules, NOW, verified=verified, damaged=dict.fromkeys(damaged, "bad"))
+    except Refused:
+        return
+    moved = {new[name] for name in verified}, {new[name]: "bad" for name in damaged}
+    second = plan_retention(renamed, rules, NOW, verified=moved[0], damaged=moved[1])
+    assert [new[name] for name in dropped(first)] == dropped(second)
+    codes = {new[entry.id]: [reason.code for reason in entry.reasons] for entry in first.keep}
+    assert codes == {entry.id: [reason.code for reason in entry.reasons] for entry in second.keep}
+
+
+def test_the_log_and_not_a_wrong_clock_says_which_full_is_the_newest() -> None:
+    early, late = aged(full("A", 10), 1), aged(full("B", 20), 400)  # B's host thought that it was last year
+    plan = plan_retention([early, late], RetentionRules(keep_fulls_min=1), NOW)
+    assert (kept(plan), dropped(plan)) == ({"B"}, ["A"])
+
+
+def test_the_history_that_the_pair_lives_in_is_the_newest_whatever_the_clocks_said() -> None:
+    old, now = aged(full("A", 50), 1), aged(full("B", 2, history="b" * 16), 90)
+    rules = RetentionRules(keep_fulls_min=1)
+    assert dropped(plan_retention([old, now], rules, NOW)) == ["B"]
+    assert dropped(plan_retention([old, now], rules, NOW, current_history="b" * 16)) == ["A"]
+
+
+def test_a_history_comes_after_the_one_that_it_came_out_of() -> None:
+    """The promoted standby's clock is a year behind: its chain is the newest all the same, for the log leads to it."""
+    base = full("A", 3)
+    last = make_log(4, [Commit(5, 5)], 3)
+    crossing = replace(last, log=replace(last.log, history="b" * 16, end=place(5, "b" * 16)))
+    child = make_backup("I", BackupType.INCREMENTAL, 5, parent=base, logs=[crossing], history="b" * 16)
+    newest = full("B", 7, history="b" * 16)
+    records = [aged(base, 1), aged(child, 400), aged(newest, 399)]
+    plan = plan_retention(records, RetentionRules(keep_fulls_min=1), NOW)
+    assert kept(plan) == {"B"}
+
+
+def test_what_is_young_enough_stays_with_what_it_builds_on() -> None:
+    plan = plan_retention(weeks(3), RetentionRules(keep_within=timedelta(days=9)), NOW)
+    # Nine days ago lies between I1-4 and I1-5, which needs all before it.
+    assert set(dropped(plan)) == {record.id for record in weeks(3)} - {record.id for record in weeks(2)}
+
+
+def test_the_newest_point_of_each_day_stays() -> None:
+    base = full("F", 0)
+    records = [aged(base, 3.1)]
+    parent = base
+    for number, age in enumerate((3.0, 2.9, 2.0, 1.9, 1.0, 0.2, 0.1), start=1):
+        parent = increment(f"I{number}", parent, number, LOGS)
+        records.append(aged(parent, age))
+    differentials = [
+        aged(increment(f"D{number}", base, number, LOGS, backup_type=BackupType.DIFFERENTIAL), age)
+        for number, age in ((2, 2.8), (4, 1.8))
+    ]
+    newer = aged(full("N", 20), 0.05)
+    plan = plan_retention([*records, *differentials, newer], RetentionRules(keep_daily=2), NOW)
+    # Today N, and yesterday I5, which needs all before it; I6 and I7 of today and D2 and D4 of older days go.
+    assert kept(plan) == {"N", "F", "I1", "I2", "I3", "I4", "I5"}
+    reasons = {entry.id: [reason.code for reason in entry.reasons] for entry in plan.keep}
+    assert (reasons["I5"], reasons["I4"]) == (["keep-daily"], ["needed"])
+
+
+def test_what_is_held_stays_with_what_it_builds_on() -> None:
+    plan = plan_retention(weeks(4), RetentionRules(keep_fulls_min=1), NOW, held={"I3-2": "the auditor holds it"})
+    assert {"F3", "I3-1", "I3-2"} <= kept(plan)
+    assert "the auditor holds it" in [str(reason) for entry in plan.keep for reason in entry.reasons]
+    assert "I3-3" in dropped(plan)
+
+
+def test_a_backup_from_the_future_takes_no_place_of_a_month() -> None:
+    records = [aged(full("A", 1), 40), aged(full("B", 2), 10), aged(full("C", 3), -400)]
+    assert kept(plan_retention(records, RetentionRules(keep_monthly_fulls=2), NOW)) == {"A", "B", "C"}
+
+
+def test_every_dropped_backup_says_why() -> None:
+    plan = plan_retention(weeks(5), RetentionRules(keep_fulls_min=1, keep_monthly_fulls=2), NOW)
+    said = {entry.id: "; ".join(map(str, entry.reasons)) for entry in plan.drop}
+    assert kept(plan) == {record.id for record in weeks(1)} | {"F3"}
+    assert said["I3-6"] == (
+        "its last point is 22 days old; no rule wants it (the newest 1 fulls, the newest 2 monthly fulls), "
+        "and nothing kept builds on it; its full F3 stays without it"
+    )
+    assert "stays" not in said["I2-6"]
+
+
+# --- how much at once -----------------------------------------------------------
+
+
+def test_one_chain_and_two_more_are_free_and_a_quarter_is() -> None:
+    assert not plan_retention(weeks(2), RetentionRules(keep_fulls_min=1), NOW).needs_a_yes, "half, but one chain"
+    assert plan_retention(weeks(3), RetentionRules(keep_fulls_min=1), NOW).needs_a_yes, "two chains of three"
+    assert not plan_retention(weeks(8), RetentionRules(keep_fulls_min=6), NOW).needs_a_yes, "two chains of eight"
+    fulls = [aged(full(f"F{number}", number), 50 - number) for number in range(5)]
+    assert not plan_retention(fulls, RetentionRules(keep_fulls_min=2), NOW).needs_a_yes, "three fulls"
+    assert plan_retention(fulls, RetentionRules(keep_fulls_min=1), NOW).needs_a_yes, "four of five"
+
+
+def test_daily_pruning_of_a_small_archive_is_never_asked_about() -> None:
+    """Half a year of weekly fulls and daily incrementals, pruned each day by small policies: no plan needs a yes."""
+    everything = weeks(26)
+    for rules in (
+        RetentionRules(keep_days=7),
+        RetentionRules(keep_fulls_min=2),
+        RetentionRules(keep_days=14, keep_weekly_fulls=2, keep_monthly_fulls=2, keep_yearly_fulls=1),
+        RetentionRules(keep_daily=10, keep_weekly_fulls=4),
+    ):
+        left: list[BackupRecord] = []
+        for day in range(182, -1, -1):
+            now = NOW - timedelta(days=day)
+            left += [r for r in everything if now - timedelta(days=1) < r.covers_until <= now]
+            if not left:
+                continue
+            plan = plan_retention(left, rules, now)
+            assert not plan.needs_a_yes, (rules, now, len(plan.drop), len(left))
+            left = [record for record in left if record.id in kept(plan)]

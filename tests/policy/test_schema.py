@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import time
+from datetime import time, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,16 @@ def test_the_rules_are_handed_over_as_values() -> None:
         {
             **SMALLEST,
             "schedule": {"timezone": "Europe/Berlin", "full": "sun 02:00"},
-            "retention": {"keep_days": 28, "keep_fulls_min": 2},
+            "retention": {"keep_days": 28, "keep_fulls_min": 2, "keep_within": "90d", "keep_daily": 7},
             "source": {"lag_logs_max": 5, "wait_seconds_max": "1min"},
         }
     )
     full = policy.schedule_rules().full
     assert full is not None
     assert (full.days, full.times) == (frozenset({6}), (time(2, 0),))
-    assert policy.retention_rules() == RetentionRules(keep_days=28, keep_fulls_min=2, timezone="Europe/Berlin")
+    assert policy.retention_rules() == RetentionRules(
+        keep_days=28, keep_within=timedelta(days=90), keep_fulls_min=2, keep_daily=7, timezone="Europe/Berlin"
+    )
     assert policy.source_rules() == SourceRules(SourceRule.PASSIVE_ONLY, lag_logs_max=5, wait_seconds_max=60)
 
 

@@ -13,6 +13,7 @@ from backupd.model.records import BackupType
 from backupd.runs.backup import run_backup
 from backupd.runs.check import run_check
 from backupd.runs.copies import resume, seed, suspend
+from backupd.runs.holds import backup_holds, hold_backup, release_backup
 from backupd.runs.listing import list_backups
 from backupd.runs.prune import plan_prune, run_prune
 from backupd.runs.recover import run_recover
@@ -120,13 +121,31 @@ class TestPrune:
         assert run_verify(two_chains.context()).sound
         assert not two_chains.context().archive().orphans()
 
-    def test_a_suspiciously_large_prune_asks_for_force(self, two_chains: World) -> None:
+    def test_a_suspiciously_large_prune_wants_a_yes(self, two_chains: World) -> None:
         for _ in range(10):
             run_backup(two_chains.context(), BackupType.FULL)
             two_chains.clock.sleep(60)
-        with pytest.raises(Refused, match="would remove"):
+        with pytest.raises(Refused, match="would remove 13 of 14 backups") as refused:
             run_prune(two_chains.context())
-        assert len(run_prune(two_chains.context(), force=True).deleted) > 10
+        assert "repeat it with --yes" in refused.value.next_step
+        assert len(run_prune(two_chains.context(), yes=True).deleted) == 13
+
+    def test_a_held_backup_stays_with_what_it_builds_on(self, two_chains: World) -> None:
+        held = list_backups(two_chains.context())[1]["id"]
+        assert isinstance(held, str)
+        hold = hold_backup(two_chains.context(), held, "  for the\nauditor ", "ann")
+        assert backup_holds(two_chains.context()) == (hold,)
+        assert run_prune(two_chains.context()).deleted == ()
+        reasons = plan_prune(two_chains.context()).to_json()["keep"]
+        assert "ann holds it since 2026-11-22: for the auditor" in str(reasons)
+        release_backup(two_chains.context(), held, dry_run=True)
+        assert release_backup(two_chains.context(), held) == hold
+        assert len(run_prune(two_chains.context()).deleted) == 2
+
+    def test_a_hold_without_a_reason_is_refused(self, two_chains: World) -> None:
+        with pytest.raises(UsageProblem):
+            hold_backup(two_chains.context(), str(list_backups(two_chains.context())[0]["id"]), " ", "ann")
+        assert backup_holds(two_chains.context()) == ()
 
 
 class TestRecover:

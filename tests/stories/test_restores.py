@@ -245,9 +245,9 @@ def test_prune_drops_chains_and_what_is_kept_can_still_be_restored(past: Past, t
         planned = pair.ok("prune", "--dry-run", "--json").json["databases"][0]
         assert pair.ok("list", "--json").json["backups"] == listed
         reasons = pair.ok("explain", "retention", "orders").out
-        problem, because, next_step = pair.fails(4, "prune", "--yes")
-        assert "--force" in next_step, (problem, because)
-        done = pair.ok("prune", "--yes", "--force", "--json").json["databases"][0]
+        problem, because, next_step = pair.fails(4, "prune")
+        assert "--yes" in next_step, (problem, because)
+        done = pair.ok("prune", "--yes", "--json").json["databases"][0]
     kept = [row["id"] for row in pair.ok("list", "--json").json["backups"]]
     assert done["deleted"]
     assert set(kept) == {row["id"] for row in listed} - set(done["deleted"])
