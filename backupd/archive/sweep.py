@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from backupd.archive import names
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
+from backupd.archive.listing import Listing
 from backupd.archive.open_backup import fence, remove_parts
 from backupd.archive.removal import LOGS_TOMB, finish_deletion, finish_log_prune, log_of, unnamed_logs
 from backupd.errors import Busy, DamageFound, ObjectMissing, Refused
@@ -40,17 +41,16 @@ class Swept:
 def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     """See ``DatabaseArchive.sweep``."""
     swept = Swept()
-    _sweep_intents(archive, swept, holding_lease=holding_lease)
+    listing = archive.list()
+    _sweep_intents(archive, swept, set(listing.by_id()), holding_lease=holding_lease)
     _sweep_tombs(archive, swept)
-    _sweep_aborted(archive, swept)
+    _sweep_aborted(archive, swept, archive.list(since=listing))
     archive.store.sync()
-    swept.orphans = orphans(archive)
+    swept.orphans = orphans(archive, since=listing)
     return swept
 
 
-def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: bool) -> None:
-    listing = archive.list()
-    committed = set(listing.by_id())
+def _sweep_intents(archive: DatabaseArchive, swept: Swept, committed: set[str], *, holding_lease: bool) -> None:
     for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
         label = names.label_in(each.name)
         if label in committed:
@@ -94,9 +94,8 @@ def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
         swept.sentences.append(f"the interrupted deletion of {label} was finished")
 
 
-def _sweep_aborted(archive: DatabaseArchive, swept: Swept) -> None:
+def _sweep_aborted(archive: DatabaseArchive, swept: Swept, listing: Listing) -> None:
     store = archive.store
-    listing = archive.list()
     unnamed = unnamed_logs(archive, listing)
     for abort in listing.aborted:
         parts = [*store.list(names.data_prefix(archive.dbid, abort.id))]
@@ -108,7 +107,7 @@ def _sweep_aborted(archive: DatabaseArchive, swept: Swept) -> None:
             store.delete(names.record_name(archive.dbid, abort.id))
 
 
-def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
+def orphans(archive: DatabaseArchive, since: Listing | None = None) -> tuple[Finding, ...]:
     """See ``DatabaseArchive.orphans``."""
     store, dbid = archive.store, archive.dbid
     excused = {
@@ -123,7 +122,7 @@ def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
             label = names.label_in(each.name)
             if label not in excused:
                 seen.setdefault(label, []).append(each.name)
-    for each in unnamed_logs(archive, archive.list()):
+    for each in unnamed_logs(archive, archive.list(since=since)):
         log = log_of(archive, each.name)
         if log is not None and log[1] not in excused:
             seen.setdefault(log[1], []).append(each.name)
