@@ -1,4 +1,4 @@
-"""A real pair whose archive is in a bucket: full, incremental, verify, restore, prune; and a bucket that is bad."""
+"""A real pair with an encrypted archive in a bucket: full, incremental, verify, restore, prune; and a bad bucket."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from backupd.archive.age import new_identity
 from tests.faults.s3_proxy import proxied
 from tests.s3_servers import S3Server, keys_of_nobody, moto_server
 from tests.stories.home import Home, home, sums_of
+
+SECRET, RECIPIENT = new_identity()
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +27,12 @@ def up(pair: Home, server: S3Server, more: str = "", **words: bool) -> str:
     pair.create()
     pair.init()
     text = pair.policy.read_text()
+    key_file = pair.root / "key.txt"
+    key_file.write_text(SECRET)
     pair.policy.write_text(
         text.replace(f"file://{pair.archive}", place.url())
         + f'\n[s3]\nendpoint_url = "{server.url}"\npath_style = true\ndeadline_seconds = "20s"\n{more}'
+        + f'\n[encryption]\nmode = "age"\nrecipients = ["{RECIPIENT}"]\nkey_file = "{key_file}"\n'
     )
     pair.start_service()
     pair.wait_healthy()
