@@ -133,12 +133,16 @@ def finish_deletion(
     with suppress(KeptByLock):
         store.delete(names.bare_name(archive.dbid, label))
     if removing.later:
-        with suppress(ObjectExists):
-            note = {"label": label, "because": removing.later, "at": archive.clock.now().isoformat()}
-            archive.sealed.create("gone", names.gone_name(archive.dbid, label), note)
+        _note_gone(archive, label, removing.later)
     store.sync()
     store.delete(tomb)
     return Removed(removing.count, removing.bytes, removing.later)
+
+
+def _note_gone(archive: DatabaseArchive, label: str, because: str) -> None:
+    note = {"label": label, "because": because, "at": archive.clock.now().isoformat()}
+    with suppress(ObjectExists):
+        archive.sealed.create("gone", names.gone_name(archive.dbid, label), note)
 
 
 def refuse_without_right(archive: DatabaseArchive, tomb: str) -> None:
