@@ -74,8 +74,9 @@ def show_backup(context: RunContext, backup_id: str) -> dict[str, JsonValue]:
         DamageFound: its record is damaged.
     """
     archive = context.archive()
-    record = archive.get(backup_id).record
+    found = archive.get(backup_id)
     listing = archive.list()
+    record = listing.by_id().get(backup_id, found).record  # of a bare full without the log that was let go
     row = backup_json(
         record, _state(context, backup_id, unfit_backups(archive, listing)), context.journal.truncation(backup_id)
     )
