@@ -39,5 +39,5 @@ $(RUN_STAMP): $(INSTALLED_FROM)
 	@touch $@
 
 $(TEST_STAMP): $(INSTALLED_FROM)
-	@contrib/make-venv $(VENV) s3,postgres,test
+	@contrib/make-venv $(VENV) s3,encryption,postgres,test
 	@touch $(RUN_STAMP) $@

@@ -13,7 +13,9 @@ Anything else that reaches the top is a bug and is shown with its traceback
     BackupdError
     |-- UsageProblem        2   the command's words are off
     |-- ConfigInvalid       3   the service config or a policy is invalid
+    |   `-- KeyMissing      3   no key at hand decrypts what must be read
     |-- Refused             4   a safety rule says no
+    |   `-- KeptByLock      4   the store does not let it be deleted now
     |-- NotFound            5   the named thing does not exist
     |   `-- ObjectMissing   5   an object of the archive does not exist
     |-- DamageFound         6   bytes are not what they were
@@ -74,10 +76,18 @@ class ConfigInvalid(BackupdError):
     exit_status = 3
 
 
+class KeyMissing(ConfigInvalid):
+    """What must be read is encrypted, and none of the keys at hand decrypts it."""
+
+
 class Refused(BackupdError):
     """A safety rule says no; nothing was changed."""
 
     exit_status = 4
+
+
+class KeptByLock(Refused):
+    """The store does not let an object be deleted now: it is locked, or we may not delete. Later is soon enough."""
 
 
 class NotFound(BackupdError):

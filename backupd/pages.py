@@ -13,6 +13,8 @@ appears in a WAL: in a map its hash is 0, and it is left out of the checksum.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
@@ -51,6 +53,19 @@ def page_hashes(block: Block, page_bytes: int, first_page: int | None = None) ->
         if 0 <= lock_index < len(hashes):
             hashes[lock_index] = 0
     return hashes
+
+
+def filled_runs(view: memoryview, page_bytes: int) -> Iterator[tuple[int, int]]:
+    """The runs of pages that are not all zeros, as byte ranges; a part of a page at the end counts as filled.
+
+    ``page_bytes`` is a multiple of 8.
+    """
+    whole = len(view) // page_bytes
+    words = np.frombuffer(view, dtype=np.uint64, count=whole * page_bytes // 8)
+    filled = words.reshape(whole, page_bytes // 8).any(axis=1)
+    edges = np.flatnonzero(np.diff(filled, prepend=False, append=len(view) > whole * page_bytes))
+    ends = [*(edges * page_bytes).tolist(), len(view)]
+    yield from zip(ends[::2], ends[1::2], strict=False)
 
 
 def mix(hashes: Hashes, pages: int | NDArray[np.integer]) -> Hashes:

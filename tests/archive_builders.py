@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from backupd.archive.database import DatabaseArchive
+from backupd.archive.keys import ArchiveKeys
 from backupd.archive.open_backup import OpenBackup
 from backupd.archive.repository import Repository
 from backupd.engines.file_reader import FileReader
@@ -111,10 +112,14 @@ def write_log(directory: Path, number: int, *, history: str = HISTORY, entries: 
 
 
 def open_archive(
-    store: ObjectStore, clock: ObedientClock | None = None, identity: str | None = "pair-1"
+    store: ObjectStore,
+    clock: ObedientClock | None = None,
+    identity: str | None = "pair-1",
+    keys: ArchiveKeys | None = None,
+    database: str = "orders",
 ) -> DatabaseArchive:
     """The part of the database ``orders``; everything is made when it is missing."""
-    return Repository.create(store, clock or ObedientClock()).database("orders", "sqlite", identity)
+    return Repository.create(store, clock or ObedientClock(), keys).database(database, "sqlite", identity)
 
 
 def record_of(
@@ -174,3 +179,13 @@ def take_logs(
     start = parent.record.log_end
     end = logs[-1][0].end if logs else start
     return backup.commit(record_of(backup, backup_type, start, end, parent=parent, logs=stored))
+
+
+def take_full_with_log(archive: DatabaseArchive, pages: Path, logs: Sequence[tuple[LogFile, Path]]) -> ArchivedBackup:
+    """A full that names the log since the backup before it."""
+    backup = archive.begin(BackupType.FULL, parent=None)
+    result = store_file(FileSource(pages), backup, level=1)
+    stored = tuple(backup.put_log(log, path) for log, path in logs)
+    assert result.file is not None
+    at = Position(HISTORY, logs[-1][0].end.offset)
+    return backup.commit(record_of(backup, BackupType.FULL, at, at, files=(result.file,), logs=stored))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 
 from backupd.archive.names import is_object_name
 from backupd.errors import ArchiveUnreachable, ObjectExists, ObjectMissing
@@ -21,7 +22,9 @@ class MemoryStore:
     def describe(self) -> str:
         return "memory"
 
-    def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
+    def create(
+        self, name: str, pieces: Iterable[bytes | memoryview], *, retain_until: datetime | None = None
+    ) -> StoredObject:
         if not is_object_name(name):
             raise ValueError(name)
         data = b"".join(pieces)
@@ -75,9 +78,11 @@ class FailingStore:
     def describe(self) -> str:
         return self.inner.describe()
 
-    def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
+    def create(
+        self, name: str, pieces: Iterable[bytes | memoryview], *, retain_until: datetime | None = None
+    ) -> StoredObject:
         self._may("create", name)
-        stored = self.inner.create(name, pieces)
+        stored = self.inner.create(name, pieces, retain_until=retain_until)
         self._may("reply", name)  # the object is there, and the caller is told that it failed
         return stored
 

@@ -61,12 +61,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 ADDRESSES: dict[str, tuple[str, ...]] = {
     "apscheduler": ("service/",),
     "blake3": ("digests.py",),
+    "cryptography": ("pipeline/cipher.py",),
+    "boto3": ("archive/s3/",),
+    "botocore": ("archive/s3/",),
     "numpy": ("pages.py", "ports/pages.py", "pipeline/", "engines/"),  # ports: for the type of one argument
     "psycopg": ("engines/postgres/connect.py",),
     "pydantic": ("policy/",),
     "pydantic_core": ("policy/",),
+    "pyrage": ("archive/age.py",),
     "rich": ("cli/", "demo/"),
     "typer": ("cli/",),
+    "urllib3": ("archive/s3/",),  # botocore lets its errors through
     "xxhash": ("pages.py",),
     "zstandard": ("pipeline/compress.py",),
     # of Python's own

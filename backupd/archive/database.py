@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.archive import bare, holds, names, removal, sweep
+from backupd.archive import bare, holds, log_removal, names, removal, sweep
 from backupd.archive.envelope import malformed
 from backupd.archive.findings import Finding, finding_of
-from backupd.archive.holder import this_process
-from backupd.archive.intent import Intent
 from backupd.archive.listing import Listing, chain_findings
-from backupd.archive.objects import Sealed, read_whole, twice
-from backupd.archive.record import AbortRecord, decode_record
+from backupd.archive.objects import read_whole, twice
+from backupd.archive.record import AbortRecord, decode_record, mac_of
 from backupd.archive.verdict import Verdict, verdict_from_json
 from backupd.digests import sha256_hex
-from backupd.errors import Busy, DamageFound, NotFound, ObjectMissing, Refused
-from backupd.model.records import ArchivedBackup, BackupType, StoredFile, StoredLog
+from backupd.errors import DamageFound, NotFound, ObjectMissing
+from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, StoredFile, StoredLog
+from backupd.pipeline.container import damage
 from backupd.steps import step
 
 if TYPE_CHECKING:  # listing must not wait for what only storing and fetching need
     from collections.abc import Mapping, Sequence
 
+    from backupd.archive.lease import DatabaseLease
     from backupd.archive.open_backup import OpenBackup
     from backupd.archive.repository import Repository
     from backupd.pages import Hashes
@@ -39,7 +39,21 @@ class DatabaseArchive:
         self.name = name
         self.engine = engine
         self.dbid = dbid
-        self.sealed = Sealed(repository.store, repository.uuid)
+        self.keys = repository.keys
+        self.sealed = repository.sealed
+        # The lease under which this process writes here; whoever takes one sets it.
+        self.lease: DatabaseLease | None = None
+        # So long nobody can remove what a backup stores, where the store locks objects; bootstrap knows the policy.
+        self.lock_days: int | None = None
+
+    def still_ours(self) -> None:
+        """Look whether the lease is still ours, where there is one. Raises Busy, ArchiveUnreachable."""
+        if self.lease is not None:
+            self.lease.check()
+
+    def retain_until(self) -> datetime | None:
+        """Until when an object that is stored now is locked."""
+        return None if self.lock_days is None else self.clock.now() + timedelta(days=self.lock_days)
 
     # --- reading ---
 
@@ -116,16 +130,38 @@ class DatabaseArchive:
         return twice(self.store, name, look)
 
     def fetch_log(self, stored: StoredLog, to: Path) -> None:
-        """Write a log file ``to`` (0600), whole and checked, or leave nothing. Raises DamageFound, ObjectMissing."""
+        """Write a log file ``to`` (0600), whole and checked, or leave nothing.
+
+        Raises:
+            DamageFound, ObjectMissing: as they say.
+            KeyMissing: it is encrypted, and no key at hand opens it.
+        """
         from backupd.archive.logs import fetch_log
 
-        fetch_log(self.store, stored, to)
+        fetch_log(self.store, stored, to, self.keys)
 
     def load_map(self, stored: StoredFile) -> Hashes:
-        """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing."""
+        """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing, KeyMissing."""
         from backupd.pipeline.fetch import load_map
 
-        return twice(self.store, stored.map.name, lambda: load_map(self.store, stored))
+        return twice(self.store, stored.map.name, lambda: load_map(self.store, stored, self.keys))
+
+    def check_mac(self, record: BackupRecord) -> None:
+        """Whether an encrypted backup's record is the one that its writer made; says nothing about others.
+
+        Raises:
+            DamageFound: somebody without the data key has changed it.
+            KeyMissing: no key at hand opens its data key.
+        """
+        if record.encryption is None:
+            return
+        name = names.record_name(self.dbid, record.id)
+        record = self.get(record.id).record  # as it was written, also where a listing shows a bare full
+        if record.encryption is None:
+            raise damage(name, "it said that it is encrypted, and says so no more")
+        key = self.keys.data_key(name, record.encryption.key)
+        if mac_of(record, key, object_name=name, repository=self.repository.uuid) != record.encryption.mac:
+            raise damage(name, "it was changed by somebody who does not have the backup's key")
 
     # --- a new backup ---
 
@@ -135,60 +171,14 @@ class DatabaseArchive:
         """Announce a backup, then look for deletions: one of the two sees the other (archives.md, section 7.3).
 
         Raises:
-            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it).
-            Refused: the parent is being deleted; take a full.
+            Busy: a deletion is going on, or was interrupted (``sweep`` finishes it); or the lease was taken over.
+            ConfigInvalid: a recipient of the policy is none.
+            Refused: the parent is being deleted, or is deleted; take a full.
             ObjectExists: the label is taken.
         """
-        from backupd.archive.open_backup import OpenBackup
+        from backupd.archive.begin import begin_backup
 
-        label = label or self._free_label(backup_type)
-        intent = Intent(
-            label=label,
-            holder=this_process(),
-            started_at=self.clock.now(),
-            parent=parent.record.id if parent else None,
-            nonce=secrets.token_hex(16),
-        )
-        step("archive.intent")
-        self.sealed.create("intent", names.intent_name(self.dbid, label), intent.to_json())
-        backup = OpenBackup(self, intent, parent, level)
-        try:
-            step("archive.tombs")
-            self._refuse_tombs(parent)
-        except BaseException:
-            backup.withdraw()
-            raise
-        return backup
-
-    def _refuse_tombs(self, parent: ArchivedBackup | None) -> None:
-        tombs = [each.name for each in self.store.list(names.tombs_prefix(self.dbid))]
-        if parent and names.tomb_name(self.dbid, parent.record.id) in tombs:
-            raise Refused(
-                f"the backup {parent.record.id} cannot be built on",
-                because="it is being deleted",
-                next_step=f"take a full: backupctl backup {self.name} --type full",
-                tombed=parent.record.id,
-            )
-        if tombs:
-            raise Busy(
-                f"a backup of {self.name} cannot begin now",
-                because=f"a deletion is going on or was interrupted: {tombs[0]}",
-                next_step="let it finish, or finish it: backupctl recover",
-            )
-
-    def _free_label(self, backup_type: BackupType) -> str:
-        """A label later than every other one, so that labels sort as backups happened, whatever the clock did."""
-        at = self.clock.now().replace(microsecond=0)  # as the label will say it
-        last = ""
-        for prefix in (names.records_prefix(self.dbid), names.intents_prefix(self.dbid)):
-            for each in self.store.list(prefix):
-                last = max(last, names.label_in(each.name))
-        if last:
-            latest = names.parse_label(last).at
-            # A clock that was days ahead once must not push labels into the future for ever.
-            if at <= latest <= at + timedelta(days=1):
-                at = latest + timedelta(seconds=1)
-        return names.new_label(at, backup_type, secrets.token_hex(4))
+        return begin_backup(self, backup_type, parent, label, level)
 
     # --- verdicts ---
 
@@ -210,7 +200,7 @@ class DatabaseArchive:
         content = self.sealed.read("verdict", name)
         try:
             return verdict_from_json(content)
-        except (KeyError, ValueError, TypeError) as problem:
+        except (KeyError, ValueError, TypeError, AttributeError) as problem:
             raise malformed(name, problem) from problem
 
     # --- holds ---
@@ -254,7 +244,7 @@ class DatabaseArchive:
 
     def prune_logs(self, *, reason: str) -> removal.Removed:
         """Remove log objects that no backup names and that none can come to need. Raises Busy."""
-        return removal.prune_logs(self, reason=reason)
+        return log_removal.prune_logs(self, reason=reason)
 
     def sweep(self, *, holding_lease: bool) -> sweep.Swept:
         """Fence dead backups, remove what they left, finish interrupted deletions; reports what it must not touch."""

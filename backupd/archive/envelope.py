@@ -17,7 +17,7 @@ VERSION = 1
 
 
 def seal(kind: str, object_name: str, repository: str, content: dict[str, Any]) -> bytes:
-    """The bytes of an object of ``kind`` (repository, identity, intent, record, tomb, verdict, hold, bare)."""
+    """The bytes of an object of ``kind``: one of repository, key, identity, intent, record, tomb, verdict and so on."""
     body = json.dumps(
         {**content, "object": object_name, "repository": repository},
         sort_keys=True,

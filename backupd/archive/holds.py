@@ -66,8 +66,7 @@ def place_hold(archive: DatabaseArchive, backup_id: str, *, reason: str, by: str
 
 
 def _refuse_deletion(archive: DatabaseArchive, backup_id: str) -> None:
-    tomb = names.tomb_name(archive.dbid, backup_id)
-    if any(each.name == tomb for each in archive.store.list(tomb)):
+    if any(names.order_in(each.name)[0] == backup_id for each in archive.store.list(names.tombs_prefix(archive.dbid))):
         raise Refused(
             f"the backup {backup_id} cannot be held",
             because="it is being deleted",

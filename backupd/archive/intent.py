@@ -18,13 +18,17 @@ _OTHER_HOST_AFTER = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A backup that began: who makes it, since when, on what it builds, and the nonce of its commit."""
+    """A backup that began: who makes it, since when, on what it builds, the nonce of its commit, and that of its lease.
+
+    ``lease`` is empty for a run that holds none in the archive.
+    """
 
     label: str
     holder: Holder
     started_at: datetime
     parent: str | None
     nonce: str
+    lease: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the object."""
@@ -34,10 +38,19 @@ class Intent:
             "started_at": self.started_at.isoformat(),
             "parent": self.parent,
             "nonce": self.nonce,
+            "lease": self.lease,
         }
 
-    def seems_dead(self, now: datetime, *, holding_lease: bool) -> bool:
-        """Whether to try to fence it; ``holding_lease``: no other run of this database lives on this host."""
+    def seems_dead(self, now: datetime, *, holding_lease: bool, lease: str = "") -> bool:
+        """Whether to try to fence it.
+
+        Args:
+            now: the time, for an intent of another host that was made without a lease.
+            holding_lease: no other run of this database lives on this host.
+            lease: the nonce of the lease in the archive that we hold now; empty when we hold none.
+        """
+        if lease and self.lease and self.lease != lease:
+            return True  # it was released, or taken over: by us, or by somebody before us
         if self.holder.is_of_this_host():
             return holding_lease or self.holder.is_gone()
         return now - self.started_at > _OTHER_HOST_AFTER
@@ -50,7 +63,12 @@ def read_intent(sealed: Sealed, dbid: str, label: str) -> Intent:
     try:
         holder = Holder(**content["holder"])
         return Intent(
-            content["label"], holder, datetime.fromisoformat(content["started_at"]), content["parent"], content["nonce"]
+            content["label"],
+            holder,
+            datetime.fromisoformat(content["started_at"]),
+            content["parent"],
+            content["nonce"],
+            str(content.get("lease", "")),
         )
     except (KeyError, ValueError, TypeError) as problem:
         raise malformed(name, problem) from problem

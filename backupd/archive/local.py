@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from backupd.archive.holder import left_by_the_dead, mark_of_process
@@ -95,8 +96,11 @@ class LocalStore:
         """The directory."""
         return str(self._root)
 
-    def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
-        """Write an object whole, or not at all (see ``ObjectStore.create``)."""
+    def create(
+        self, name: str, pieces: Iterable[bytes | memoryview], *, retain_until: datetime | None = None
+    ) -> StoredObject:
+        """Write an object whole, or not at all (see ``ObjectStore.create``); a directory cannot retain it."""
+        del retain_until
         final = self._path(name)
         temporary = self._root / _TMP / f"{mark_of_process()}-{secrets.token_hex(8)}"
         step("store.create")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,44 @@ from backupd.archive.record import log_from_json, log_to_json
 from backupd.digests import blake3_hasher, sha256_hasher
 from backupd.errors import DamageFound, NotHealthy, ObjectExists, Refused
 from backupd.model.records import LogFile, LogKind, StoredLog
-from backupd.pipeline.container import damage, head_of, unpack
+from backupd.pipeline import container
+from backupd.pipeline.cipher import DataKey, KeyFinder
+from backupd.pipeline.container import damage, unpack
 from backupd.pipeline.fetch import hashed_pieces
-from backupd.pipeline.stream import file_pieces, pack_stream, unpack_stream
+from backupd.pipeline.store import new_object
+from backupd.pipeline.stream import expand_stream, file_pieces, pack_stream, unpack_stream
 from backupd.ports import ObjectStore, StoredObject
 from backupd.steps import step
 
-_HEAD_BYTES_MAX = 1 << 16
 
-
-def put_log(store: ObjectStore, log: LogFile, path: Path, *, repository: str, dbid: str, label: str) -> StoredLog:
+def put_log(
+    store: ObjectStore,
+    log: LogFile,
+    path: Path,
+    *,
+    repository: str,
+    dbid: str,
+    label: str,
+    key: DataKey | None = None,
+    condemned: Collection[str] = (),
+    retain_until: datetime | None = None,
+) -> StoredLog:
     """Store a log file, or find it there already with the same digest and read it through.
+
+    A name that is ``condemned`` is not used: a deletion that slept may still delete what is there.
 
     Raises:
         Refused: another log file has that history and number.
         DamageFound: the one that is there is damaged.
     """
     name = names.log_name(dbid, log.history, log.number)
-    head = head_of(name, "log", repository, log=log_to_json(log), by=label)
+    if name in condemned:
+        name = names.log_name(dbid, log.history, log.number, names.parse_label(label).suffix)
+    new = new_object(name, "log", repository, key, log=log_to_json(log), by=label)
     step("archive.log")
     try:
-        stored = store.create(name, pack_stream(head, _as_checked(log, path)))
+        pieces = pack_stream(new.head, _as_checked(log, path), cipher=new.cipher)
+        stored = store.create(name, pieces, retain_until=retain_until)
     except ObjectExists:
         found, its_log, _ = read_through(store, name)
         if its_log.digest != log.digest or its_log.end != log.end:
@@ -73,6 +91,8 @@ def _as_checked(log: LogFile, path: Path) -> Iterator[bytes]:
 def read_through(store: ObjectStore, name: str) -> tuple[StoredObject, LogFile, str]:
     """Read a log object whole: its size and SHA-256, the log file that it is, and the label that stored it.
 
+    What is encrypted is read without a key: its seal proves the bytes, its heads and block headers say what they are.
+
     Raises:
         DamageFound: it is damaged, also when read again.
     """
@@ -90,8 +110,11 @@ def _read_through(store: ObjectStore, name: str) -> tuple[StoredObject, LogFile,
             size += len(piece)
             yield piece
 
-    head, plain = unpack_stream(name, pieces(), "log")
-    plain_bytes = sum(len(piece) for piece in plain)
+    head, blocks = unpack(name, pieces(), "log")
+    if "encryption" in head:
+        plain_bytes = sum(block.header.plain_bytes for block in blocks)
+    else:
+        plain_bytes = sum(len(piece) for piece in expand_stream(name, blocks))
     log, label = _log_in(name, head)
     if plain_bytes != log.size_bytes:
         raise damage(name, f"it expands to {plain_bytes} bytes, the log file has {log.size_bytes}")
@@ -107,33 +130,37 @@ def _log_in(name: str, head: dict[str, Any]) -> tuple[LogFile, str]:
 
 def read_head(store: ObjectStore, name: str) -> tuple[LogFile, str]:
     """The log file of an object and the label that stored it, from its head. Raises DamageFound, ObjectMissing."""
-    start = store.read_range(name, 0, _HEAD_BYTES_MAX)
-    head, _ = unpack(name, [start], "log")
-    return _log_in(name, head)
+    return _log_in(name, container.read_head(name, store.read_range(name, 0, container.HEAD_BYTES_MAX), "log"))
 
 
-def check_log(store: ObjectStore, stored: StoredLog) -> int:
-    """Read a log object and compare it with the record; answers with its bytes. Raises DamageFound, ObjectMissing."""
+def check_log(store: ObjectStore, stored: StoredLog, keys: KeyFinder | None = None) -> int:
+    """Read a log object and compare it with the record; answers with its bytes.
+
+    Raises:
+        DamageFound, ObjectMissing: as they say.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
+    """
 
     def look() -> int:
-        _take(store, stored, lambda _: None)
+        _take(store, stored, keys, lambda _: None)
         return stored.stored_bytes
 
     return twice(store, stored.name, look)
 
 
-def fetch_log(store: ObjectStore, stored: StoredLog, to: Path) -> None:
+def fetch_log(store: ObjectStore, stored: StoredLog, to: Path, keys: KeyFinder | None = None) -> None:
     """Write the log file ``to`` (0600), whole and checked, or leave nothing there.
 
     Raises:
         DamageFound: the object is not what the record says.
         ObjectMissing: it is not there.
         NotHealthy: the file cannot be written.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
 
     def look() -> None:
         with open(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            _take(store, stored, file.write)
+            _take(store, stored, keys, file.write)
 
     step("archive.fetch_log")
     done = False
@@ -152,8 +179,8 @@ def fetch_log(store: ObjectStore, stored: StoredLog, to: Path) -> None:
                 to.unlink(missing_ok=True)
 
 
-def _take(store: ObjectStore, stored: StoredLog, write: Any) -> None:
-    head, plain = unpack_stream(stored.name, hashed_pieces(store, stored.name, stored.sha256), "log")
+def _take(store: ObjectStore, stored: StoredLog, keys: KeyFinder | None, write: Any) -> None:
+    head, plain = unpack_stream(stored.name, hashed_pieces(store, stored.name, stored.sha256), "log", keys)
     log, _ = _log_in(stored.name, head)
     if log != stored.log:
         raise damage(stored.name, "it is not the log file that the record names")

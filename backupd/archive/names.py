@@ -20,7 +20,9 @@ _TYPE = {letter: backup_type for backup_type, letter in _LETTER.items()}
 _LABEL = re.compile(r"(\d{8}T\d{6}Z)-([FIDC])-([0-9a-f]{8})")
 _HOLD = re.compile(r"(.+)-([0-9a-f]{8})\.json")
 _NAME = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+_TERM = re.compile(r"db/[^/]+/lease/([0-9a-f]{16})\.json")
 _TIME = "%Y%m%dT%H%M%SZ"
+_COPY = ".copy-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,14 @@ def is_label(text: str) -> bool:
     return True
 
 
+KEYS = "keys/"
+
+
+def key_name(kid: str) -> str:
+    """What is known of a recipient; ``kid`` is its id."""
+    return f"{KEYS}{kid}.json"
+
+
 def database_prefix(dbid: str) -> str:
     """Everything about one database begins so."""
     return f"db/{dbid}/"
@@ -91,6 +101,16 @@ def intents_prefix(dbid: str) -> str:
 def intent_name(dbid: str, label: str) -> str:
     """The object that says: this backup is being made."""
     return f"db/{dbid}/intent/{label}.json"
+
+
+def copy_intent_name(dbid: str, label: str, suffix: str) -> str:
+    """The object that says: this backup is being copied here from another archive; each try has a suffix of its own."""
+    return f"db/{dbid}/intent/{label}{_COPY}{suffix}.json"
+
+
+def is_copy_intent(name: str) -> bool:
+    """Whether an intent is about a copy from another archive and not about a backup that is being made."""
+    return _COPY in name.rpartition("/")[2]
 
 
 def data_prefix(dbid: str, label: str = "") -> str:
@@ -118,9 +138,9 @@ def logs_prefix(dbid: str, history: str = "") -> str:
     return f"db/{dbid}/log/{history}/" if history else f"db/{dbid}/log/"
 
 
-def log_name(dbid: str, history: str, number: int) -> str:
-    """A log file."""
-    return f"db/{dbid}/log/{history}/{number:016x}"
+def log_name(dbid: str, history: str, number: int, suffix: str = "") -> str:
+    """A log file; ``suffix`` gives it another name than one that a deletion may still be after."""
+    return f"db/{dbid}/log/{history}/{number:016x}" + (f".{suffix}" if suffix else "")
 
 
 def records_prefix(dbid: str) -> str:
@@ -133,14 +153,45 @@ def record_name(dbid: str, label: str) -> str:
     return f"db/{dbid}/backup/{label}"
 
 
+def is_record(name: str) -> bool:
+    """Whether an object of that name is the record of a backup."""
+    parts = name.split("/")
+    return len(parts) == 4 and parts[0] == "db" and parts[2] == "backup" and is_label(parts[3])
+
+
 def tombs_prefix(dbid: str) -> str:
     """All tombs begin so."""
     return f"db/{dbid}/tomb/"
 
 
-def tomb_name(dbid: str, label: str) -> str:
-    """The order to delete a backup; ``logs-…`` instead of a label orders the deletion of log files."""
-    return f"db/{dbid}/tomb/{label}.json"
+def tomb_name(dbid: str, label: str, mark: str = "") -> str:
+    """The order to delete a backup; ``logs-…`` instead of a label orders the deletion of log files.
+
+    ``mark`` are 8 hex digits of the lease under which it is given: no two holders share an order.
+    """
+    return f"db/{dbid}/tomb/{label}.{mark}.json" if mark else f"db/{dbid}/tomb/{label}.json"
+
+
+def order_in(tomb: str) -> tuple[str, str]:
+    """What a tomb orders to delete, and the mark of its lease; the mark is empty when there was none."""
+    label, _, mark = tomb.rpartition("/")[2].removesuffix(".json").partition(".")
+    return label, mark
+
+
+def leases_prefix(dbid: str) -> str:
+    """All terms of the lease begin so."""
+    return f"db/{dbid}/lease/"
+
+
+def lease_name(dbid: str, number: int) -> str:
+    """One term of the lease."""
+    return f"db/{dbid}/lease/{number:016x}.json"
+
+
+def term_number_in(name: str) -> int | None:
+    """The number of the term that an object is; None when its name is not one of a term."""
+    match = _TERM.fullmatch(name)
+    return int(match[1], 16) if match else None
 
 
 def verdicts_prefix(dbid: str, label: str = "") -> str:
@@ -187,3 +238,20 @@ def label_in(name: str) -> str:
     hold = _HOLD.fullmatch(parts[3]) if parts[2] == "hold" else None
     part = hold[1] if hold else parts[3].split(".")[0]
     return part if is_label(part) else ""
+
+
+def place_of(name: str) -> tuple[str, int]:
+    """A segment's, map's or log file's kind (``data``, ``map``, ``log/<history>``) and its number there.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    match name.split("/"):
+        case ["db", _, "data", _, number]:
+            return "data", int(number)
+        case ["db", _, "map", label]:
+            return "map", int(label.partition(".")[2] or 0)
+        case ["db", _, "log", history, number]:
+            digits, _, suffix = number.partition(".")
+            return f"log/{history}" + (f".{suffix}" if suffix else ""), int(digits, 16)
+    raise ValueError(f"not a segment, map or log file: {name!r}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from backupd.archive.envelope import seal, unseal
 from backupd.digests import sha256_hasher
-from backupd.errors import BackupdError, DamageFound
+from backupd.errors import BackupdError, DamageFound, KeptByLock
 from backupd.pipeline.container import damage
-from backupd.ports import ListsFolders, ObjectStore, StoredObject
+from backupd.ports import DeletesMany, ListsFolders, ObjectStore, StoredObject
 
 T = TypeVar("T")
 
@@ -83,10 +84,53 @@ def check_stored(store: ObjectStore, stored: StoredObject) -> int:
 
 
 def delete_all(store: ObjectStore, objects: Iterable[StoredObject]) -> tuple[int, int]:
-    """Delete them; how many, and their bytes."""
-    count = size = 0
-    for each in objects:
-        store.delete(each.name)
-        count += 1
-        size += each.size_bytes
-    return count, size
+    """Delete them; how many, and their bytes.
+
+    Raises:
+        KeptByLock: the store keeps some for now; all others are gone.
+    """
+    wanted = list(objects)
+    if not wanted:
+        return 0, 0
+    kept: list[KeptByLock] = []
+    if isinstance(store, DeletesMany):
+        kept += store.delete_many([each.name for each in wanted])
+    else:
+        for each in wanted:
+            try:
+                store.delete(each.name)
+            except KeptByLock as problem:
+                kept.append(problem)
+    if kept:
+        objects_are = "object is" if len(kept) == 1 else "objects are"
+        raise KeptByLock(
+            f"{len(kept)} of {len(wanted)} {objects_are} kept by the archive for now",
+            because=kept[0].because,
+            next_step=kept[0].next_step,
+            objects=[problem.details.get("object", "") for problem in kept],
+        )
+    return len(wanted), sum(each.size_bytes for each in wanted)
+
+
+@dataclass(slots=True)
+class Removing:
+    """Counts what goes; what is kept for now stops nothing."""
+
+    count: int = 0
+    bytes: int = 0
+    kept: KeptByLock | None = None
+
+    @property
+    def later(self) -> str:
+        """Why some are kept for now; empty when none are."""
+        return self.kept.because if self.kept is not None else ""
+
+    def attempt(self, remove: Callable[[], tuple[int, int]]) -> None:
+        """Remove some; ``kept`` says afterwards whether the store keeps any."""
+        try:
+            count, size = remove()
+        except KeptByLock as problem:
+            self.kept = problem
+        else:
+            self.count += count
+            self.bytes += size

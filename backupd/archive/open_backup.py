@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.archive import logs, names
 from backupd.archive.intent import Intent
+from backupd.archive.keys import key_id
 from backupd.archive.objects import check_stored, delete_all, read_whole
 from backupd.archive.proof import Prover
-from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record
+from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record, mac_of
 from backupd.digests import sha256_hex
-from backupd.errors import BackupdError, ObjectExists, Refused
-from backupd.model.records import ArchivedBackup, BackupRecord, LogFile, StoredLog
-from backupd.pipeline.container import damage, head_of
-from backupd.pipeline.store import NewObject
+from backupd.errors import BackupdError, KeptByLock, ObjectExists, Refused
+from backupd.model.records import ArchivedBackup, BackupRecord, Encryption, LogFile, StoredLog
+from backupd.pipeline.cipher import CIPHER, DataKey
+from backupd.pipeline.container import damage
+from backupd.pipeline.store import NewObject, new_object
 from backupd.ports import StoredObject
 from backupd.steps import step
 
@@ -31,15 +34,24 @@ class OpenBackup:
     ones are made.
     """
 
-    def __init__(self, archive: DatabaseArchive, intent: Intent, parent: ArchivedBackup | None, level: int) -> None:
+    def __init__(
+        self,
+        archive: DatabaseArchive,
+        intent: Intent,
+        parent: ArchivedBackup | None,
+        level: int,
+        key: DataKey | None = None,
+    ) -> None:
         self._archive = archive
         self._store = archive.store
         self._intent = intent
         self._parent = parent
         self._level = level
+        self._key = key
         self._prover = Prover(archive.store)
         self._stored: dict[str, StoredObject] = {}
         self._segments = 0
+        self.condemned: frozenset[str] = frozenset()  # names of log files that a sleeping deletion may still be after
 
     @property
     def label(self) -> str:
@@ -57,16 +69,18 @@ class OpenBackup:
         """Name the next segment."""
         name = names.segment_name(self._archive.dbid, self.label, self._segments)
         self._segments += 1
-        return NewObject(name, head_of(name, "segment", self._archive.repository.uuid))
+        return self._new(name, "segment")
 
     def next_map(self, file_number: int) -> NewObject:
         """Name the page map of a file."""
-        name = names.map_name(self._archive.dbid, self.label, file_number)
-        return NewObject(name, head_of(name, "map", self._archive.repository.uuid))
+        return self._new(names.map_name(self._archive.dbid, self.label, file_number), "map")
+
+    def _new(self, name: str, kind: str) -> NewObject:
+        return new_object(name, kind, self._archive.repository.uuid, self._key)
 
     def put(self, new: NewObject, pieces: Iterable[bytes]) -> StoredObject:
         """Store an object and begin to prove it. Raises ArchiveUnreachable, ObjectExists."""
-        stored = self._store.create(new.name, pieces)
+        stored = self._store.create(new.name, pieces, retain_until=self._archive.retain_until())
         self._remember(stored)
         return stored
 
@@ -79,7 +93,15 @@ class OpenBackup:
         """
         archive = self._archive
         stored = logs.put_log(
-            self._store, log, path, repository=archive.repository.uuid, dbid=archive.dbid, label=self.label
+            self._store,
+            log,
+            path,
+            repository=archive.repository.uuid,
+            dbid=archive.dbid,
+            label=self.label,
+            key=self._key,
+            condemned=self.condemned,
+            retain_until=archive.retain_until(),
         )
         self._remember(StoredObject(stored.name, stored.stored_bytes, stored.sha256))
         return stored
@@ -90,7 +112,15 @@ class OpenBackup:
         Raises:
             DamageFound: it is not what that backup's record says.
             ObjectMissing: it is not there.
+            Refused: it is being deleted.
         """
+        if stored.name in self.condemned:
+            raise Refused(
+                f"the log file {stored.name} cannot be named by another backup",
+                because="a run that lost its lease had begun to delete it, and may go on",
+                next_step=f"take a full: backupctl backup {self._archive.name} --type full",
+                object=stored.name,
+            )
         lent = StoredObject(stored.name, stored.stored_bytes, stored.sha256)
         step("archive.lend_log")
         self._store.forget_cached(lent.name)
@@ -124,10 +154,12 @@ class OpenBackup:
         self.prove()
         name = names.record_name(self._archive.dbid, self.label)
         repository = self._archive.repository.uuid
+        if self._key is not None:
+            record = self._signed(record, self._key, name)
         data = encode_record(record, object_name=name, repository=repository)
         step("archive.commit")
         try:
-            self._store.create(name, [data])
+            self._store.create(name, [data], retain_until=self._archive.retain_until())
         except ObjectExists:
             # A repeated call, or a reply that was lost: ours has our nonce.
             found = decode_record(name, read_whole(self._store, name), repository)
@@ -159,13 +191,20 @@ class OpenBackup:
         archive = self._archive
         step("archive.abort")
         fence(archive, self.label, reason)
-        remove_parts(archive, self.label)
+        with suppress(KeptByLock):  # fenced is what counts; a sweep removes the rest
+            remove_parts(archive, self.label)
 
     def withdraw(self) -> None:
         """Take back the announcement, when nothing was stored yet."""
         self._prover.close()
         with suppress(BackupdError):
             self._store.delete(names.intent_name(self._archive.dbid, self.label))
+
+    def _signed(self, record: BackupRecord, key: DataKey, name: str) -> BackupRecord:
+        kids = tuple(key_id(each) for each in self._archive.repository.keys.recipients)
+        record = replace(record, encryption=Encryption(CIPHER, key.wrapped, kids))
+        mac = mac_of(record, key, object_name=name, repository=self._archive.repository.uuid)
+        return replace(record, encryption=Encryption(CIPHER, key.wrapped, kids, mac))
 
     def _must_fit(self, record: BackupRecord) -> None:
         parent = self._parent
@@ -207,9 +246,12 @@ def fence(archive: DatabaseArchive, label: str, reason: str) -> None:
 
 
 def remove_parts(archive: DatabaseArchive, label: str) -> tuple[int, int]:
-    """Remove segments, maps and the intent of a fenced backup; count and bytes. Log files stay: others may use them."""
+    """Remove segments, maps and the intent of a fenced backup; count and bytes. Log files stay: others may use them.
+
+    Raises:
+        KeptByLock: some are kept by the store for now; all others are gone.
+    """
     store = archive.store
-    count, size = delete_all(store, store.list(names.data_prefix(archive.dbid, label)))
-    more, more_size = delete_all(store, store.list(names.maps_prefix(archive.dbid, label)))
-    store.delete(names.intent_name(archive.dbid, label))
-    return count + more, size + more_size
+    parts = [*store.list(names.data_prefix(archive.dbid, label)), *store.list(names.maps_prefix(archive.dbid, label))]
+    count, size = delete_all(store, [*parts, StoredObject(names.intent_name(archive.dbid, label), 0)])
+    return count - 1, size

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backupd.archive.envelope import malformed, seal, unseal
 from backupd.model.position import Position
 from backupd.model.records import (
     BackupRecord,
     BackupType,
+    Encryption,
     LogFile,
     LogKind,
     StoredFile,
@@ -18,6 +19,9 @@ from backupd.model.records import (
     StoredMap,
     StoredSegment,
 )
+
+if TYPE_CHECKING:
+    from backupd.pipeline.cipher import DataKey
 
 Json = dict[str, Any]
 
@@ -66,7 +70,15 @@ def record_to_json(record: BackupRecord) -> Json:
     content = {field.name: _plain(getattr(record, field.name)) for field in fields(record)}
     content["files"] = [file_to_json(file) for file in record.files]
     content["logs"] = [{**_flat(stored), "log": log_to_json(stored.log)} for stored in record.logs]
+    content["encryption"] = _flat(record.encryption) if record.encryption else None
     return content
+
+
+def mac_of(record: BackupRecord, key: DataKey, *, object_name: str, repository: str) -> str:
+    """The HMAC (hex) of an encrypted backup's record, bound to its place; what it says itself is left out."""
+    content = record_to_json(record)
+    content["encryption"] = {**content["encryption"], "mac": ""}
+    return key.mac(seal("record", object_name, repository, content))
 
 
 def file_to_json(file: StoredFile) -> Json:
@@ -129,8 +141,13 @@ def _record(content: Json) -> BackupRecord:
         "files": tuple(_file(item) for item in content["files"]),
         "logs": tuple(StoredLog(**{**item, "log": log_from_json(item["log"])}) for item in content["logs"]),
         "notes": tuple(content["notes"]),
+        "encryption": _encryption(content.get("encryption")),
     }
     return BackupRecord(**simple)
+
+
+def _encryption(content: Json | None) -> Encryption | None:
+    return Encryption(**{**content, "recipients": tuple(content["recipients"])}) if content else None
 
 
 def _file(content: Json) -> StoredFile:

@@ -1,4 +1,4 @@
-"""Removes on order: delete a backup, prune log files (sweep.py removes what dead backups left).
+"""Removes backups on order (log_removal.py removes log files, sweep.py what dead backups left).
 
 The rules (reference/archives.md, section 7.3):
 
@@ -8,45 +8,54 @@ The rules (reference/archives.md, section 7.3):
   then reads the intents.  One of the two sees the other; neither needs a clock.
 * First the record goes (nobody lists the backup any more), then what it named.
   A deletion that was interrupted is finished by the next one, or by ``sweep``.
+* A deletion of a holder who lost the lease, and who may only sleep, can go on at
+  any time.  Its tomb stays: nothing is built on what it orders to delete, and no
+  log file gets a name that it may still delete.
+* What the store keeps for now (Object Lock, a role that may not delete) is left
+  behind an ABORT record in the old record's place: ``sweep`` tries it again, and
+  no tomb stands in the way of the next backup meanwhile.
 """
 
 from __future__ import annotations
 
-import secrets
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from backupd.archive import names
+from backupd.archive import names, tombs
+from backupd.archive.copy_intent import refuse_live_copy
 from backupd.archive.holds import refuse_held
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
-from backupd.archive.objects import delete_all
+from backupd.archive.objects import Removing, delete_all
 from backupd.archive.open_backup import fence, remove_parts
-from backupd.errors import BackupdError, Busy, DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
-from backupd.model.records import BackupRecord, LogFile
+from backupd.errors import Busy, DamageFound, KeptByLock, NotFound, ObjectExists, ObjectMissing, Refused
+from backupd.model.records import BackupRecord
 from backupd.ports import StoredObject
 from backupd.steps import step
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
 
-LOGS_TOMB = "logs-"
+# After so long a sleeper is taken for dead; the same assumption as with an ABORT record.
+SLEEPER_AFTER = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many objects were removed, and their stored bytes."""
+    """How many objects were removed, and their stored bytes; ``later`` says why some are kept for now."""
 
     count: int
     bytes: int
+    later: str = ""
 
 
 def delete_backup(
     archive: DatabaseArchive, backup_id: str, *, reason: str, by: str, since: Listing | None = None
 ) -> Removed:
     """See ``DatabaseArchive.delete_backup``."""
-    tomb = names.tomb_name(archive.dbid, backup_id) if names.is_label(backup_id) else ""
+    tomb = names.tomb_name(archive.dbid, backup_id, tombs.mark(archive)) if names.is_label(backup_id) else ""
     if not tomb or not (_there(archive, names.record_name(archive.dbid, backup_id)) or _there(archive, tomb)):
         archive.get(backup_id)  # says NotFound, in its words
     listing = archive.list(since=since)
@@ -58,30 +67,26 @@ def delete_backup(
             next_step="backupctl recover",
         )
     found = listing.by_id().get(backup_id)
-    content = {
-        "label": backup_id,
-        "reason": reason,
-        "by": by,
-        "at": archive.clock.now().isoformat(),
-        "logs": [*(stored.name for stored in found.record.logs), *listing.let_go.get(backup_id, ())] if found else [],
-    }
+    logs = [*(stored.name for stored in found.record.logs), *listing.let_go.get(backup_id, ())] if found else []
+    content = {"label": backup_id, "reason": reason, "by": by, "logs": logs, **tombs.order(archive)}
+    refuse_without_right(archive, tomb)
     step("archive.tomb")
     with suppress(ObjectExists):  # an interrupted deletion of it: its tomb knows the log files
         archive.sealed.create("tomb", tomb, content)
     archive.store.sync()
-    return finish_deletion(archive, backup_id, decided_now=True, since=listing)
+    return finish_deletion(archive, tomb, decided_now=True, since=listing)
 
 
 def finish_deletion(
-    archive: DatabaseArchive, label: str, *, decided_now: bool = False, since: Listing | None = None
+    archive: DatabaseArchive, tomb: str, *, decided_now: bool = False, since: Listing | None = None
 ) -> Removed:
     """Do what the tomb says, from wherever it was left. Raises Busy, Refused (both take the tomb back).
 
     While the record is there the backup is whole.  An order that an earlier process
     left is taken back then: by now that backup may be the last good one.
     """
-    tomb = names.tomb_name(archive.dbid, label)
-    content = _tomb_content(archive, tomb)
+    label, _ = names.order_in(tomb)
+    content = tombs.tomb_content(archive, tomb)
     record = names.record_name(archive.dbid, label)
     if content is None and _there(archive, record):
         archive.store.delete(tomb)
@@ -99,7 +104,8 @@ def finish_deletion(
             next_step=f"backupctl prune {archive.name}",
         )
     try:
-        _no_live_intents(archive)
+        archive.still_ours()
+        no_live_intents(archive)
         listing = archive.list(since=since)
         _refuse_children(archive, label, listing)
         if label in listing.labels():
@@ -110,118 +116,50 @@ def finish_deletion(
         raise
     store = archive.store
     step("archive.delete")
-    store.delete(record)
+    try:
+        store.delete(record)
+    except KeptByLock:
+        store.delete(tomb)
+        raise
     # The record must be gone for good before anything that it names goes.
     store.sync()
-    count, size = remove_parts(archive, label)
-    needed = _named_logs([each.record for each in listing.backups if each.record.id != label])
+    removing = Removing(count=1)
+    removing.attempt(lambda: remove_parts(archive, label))
+    needed = named_logs([each.record for each in listing.backups if each.record.id != label])
     unneeded = [name for name in (content or {}).get("logs", []) if name not in needed]
-    if _all_records_readable(listing, but=record):
-        more, more_size = delete_all(store, _existing(archive, unneeded))
-        count, size = count + more, size + more_size
-    more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
-    store.delete(names.bare_name(archive.dbid, label))
+    if all_records_readable(listing, but=record):
+        removing.attempt(lambda: delete_all(store, _existing(archive, unneeded)))
+    removing.attempt(lambda: delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label))))
+    with suppress(KeptByLock):
+        store.delete(names.bare_name(archive.dbid, label))
+    if removing.kept is not None:
+        fence(archive, label, f"it was deleted; what the archive keeps for now goes later: {removing.kept.because}")
     store.sync()
     store.delete(tomb)
-    return Removed(count + more + 1, size + more_size)
+    return Removed(removing.count, removing.bytes, removing.later)
 
 
-def prune_logs(archive: DatabaseArchive, *, reason: str) -> Removed:
-    """See ``DatabaseArchive.prune_logs``."""
-    candidates = _prunable_logs(archive)
-    if not candidates:
-        return Removed(0, 0)
-    label = LOGS_TOMB + secrets.token_hex(8)
-    content = {"label": label, "reason": reason, "at": archive.clock.now().isoformat(), "logs": sorted(candidates)}
-    step("archive.tomb")
-    archive.sealed.create("tomb", names.tomb_name(archive.dbid, label), content)
-    archive.store.sync()
-    return finish_log_prune(archive, label)
-
-
-def finish_log_prune(archive: DatabaseArchive, label: str) -> Removed:
-    """Do what the tomb for log files says, as far as it still holds. Raises Busy, Refused (both take it back)."""
-    tomb = names.tomb_name(archive.dbid, label)
-    content = _tomb_content(archive, tomb) or {}
-    try:
-        _no_live_intents(archive)
-        still = _prunable_logs(archive)
-    except BackupdError:
-        archive.store.delete(tomb)
-        raise
-    step("archive.delete")
-    ordered = [still[name] for name in content.get("logs", []) if name in still]
-    count, size = delete_all(archive.store, ordered)
-    archive.store.sync()
-    archive.store.delete(tomb)
-    return Removed(count, size)
-
-
-def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:
-    """Log objects that no backup names, and that none can come to name.
-
-    They were let go, end before the oldest full of their history, or their history is gone.
+def refuse_without_right(archive: DatabaseArchive, tomb: str) -> None:
+    """A tomb that could not be taken back would stop every backup: who may not delete is told before there is one.
 
     Raises:
-        Refused: a record cannot be read, so what it names is not known.
+        KeptByLock: we may not delete here.
     """
-    listing = archive.list()
-    if not _all_records_readable(listing):
-        raise Refused(
-            f"no log file of {archive.name} can be removed",
-            because="a backup's record cannot be read, so which log files it needs is not known",
-            next_step=f"backupctl verify --level manifest; then backupctl prune {archive.name} removes that backup",
-        )
-    records = [backup.record for backup in listing.backups]
-    named = _named_logs(records)
-    known = {position.history for record in records for position in (record.log_start, record.log_end)}
-    known |= {stored.log.history for record in records for stored in record.logs}
-    let_go = {name for gone in listing.let_go.values() for name in gone}
-    found = {}
-    for each in archive.store.list(names.logs_prefix(archive.dbid)):
-        if each.name in named:
-            continue
-        history = each.name.split("/")[3]
-        if each.name in let_go or history not in known or _before_oldest_full(archive, each.name, history, records):
-            found[each.name] = each
-    return found
+    archive.store.delete(f"{tomb}.trial")
 
 
-def _before_oldest_full(archive: DatabaseArchive, name: str, history: str, records: list[BackupRecord]) -> bool:
-    fulls = [
-        record.log_end.offset for record in records if record.type.takes_pages and record.log_end.history == history
-    ]
-    log = log_of(archive, name)
-    return bool(fulls) and log is not None and log[0].end.history == history and log[0].end.offset <= min(fulls)
-
-
-def unnamed_logs(archive: DatabaseArchive, listing: Listing) -> list[StoredObject]:
-    """Log objects that no committed backup names, and that no note lets go."""
-    named = _named_logs([backup.record for backup in listing.backups])
-    named |= {name for gone in listing.let_go.values() for name in gone}
-    return [each for each in archive.store.list(names.logs_prefix(archive.dbid)) if each.name not in named]
-
-
-def _named_logs(records: list[BackupRecord]) -> set[str]:
+def named_logs(records: list[BackupRecord]) -> set[str]:
+    """The names of all log objects that these records name."""
     return {stored.name for record in records for stored in record.logs}
 
 
-def log_of(archive: DatabaseArchive, name: str) -> tuple[LogFile, str] | None:
-    """The log file of an object and the label that stored it; None when it cannot be read (verify says so)."""
-    from backupd.archive.logs import read_head  # pulls the pipeline in, which listing must not wait for
-
-    try:
-        return read_head(archive.store, name)
-    except (DamageFound, ObjectMissing):
-        return None
-
-
-def _all_records_readable(listing: Listing, but: str = "") -> bool:
+def all_records_readable(listing: Listing, but: str = "") -> bool:
+    """Whether all that backups need is known; the record ``but`` may be damaged."""
     readable = {backup.record.id for backup in listing.backups}
     return all(each.backup_id in readable or each.object_name == but for each in listing.findings)
 
 
-def _no_live_intents(archive: DatabaseArchive) -> None:
+def no_live_intents(archive: DatabaseArchive) -> None:
     """Fence what is dead; refuse while a backup is being made. Raises Busy."""
     intents = list(archive.store.list(names.intents_prefix(archive.dbid)))
     committed = archive.list().labels() if intents else set()
@@ -230,10 +168,13 @@ def _no_live_intents(archive: DatabaseArchive) -> None:
         if label in committed:
             continue
         with suppress(ObjectMissing):
+            if names.is_copy_intent(each.name):
+                refuse_live_copy(archive, each.name)
+                continue
             intent = read_intent(archive.sealed, archive.dbid, label)
-            if intent.seems_dead(archive.clock.now(), holding_lease=False):
-                with suppress(Refused):
-                    fence(archive, label, "its process is gone")
+            if intent.seems_dead(archive.clock.now(), holding_lease=False, lease=tombs.lease_nonce(archive)):
+                with suppress(Refused):  # it had committed; or its parts are kept for now
+                    fence(archive, label, "its process is gone, or stood still and lost its lease")
                     remove_parts(archive, label)
                 continue
             raise Busy(
@@ -253,12 +194,24 @@ def _refuse_children(archive: DatabaseArchive, backup_id: str, listing: Listing)
         )
 
 
-def _tomb_content(archive: DatabaseArchive, tomb: str) -> dict[str, Any] | None:
-    """What the tomb orders; None when it is damaged."""
-    try:
-        return archive.sealed.read("tomb", tomb)
-    except DamageFound:
-        return None
+def finish_for_a_sleeper(archive: DatabaseArchive, tomb: str) -> Removed:
+    """Remove what is left of a backup whose deletion sleeps, once its record is gone; its log files and tomb stay.
+
+    While the record is there the backup is whole, and whether it goes is decided anew by the next prune.
+    Whatever is removed here has a name that never comes again, so the sleeper does no harm when it removes it too.
+    """
+    label, _ = names.order_in(tomb)
+    store = archive.store
+    count = size = 0
+    if names.is_label(label) and not _there(archive, names.record_name(archive.dbid, label)):
+        count, size = remove_parts(archive, label)
+        more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
+        count, size = count + more, size + more_size
+        store.delete(names.bare_name(archive.dbid, label))
+    at = (tombs.tomb_content(archive, tomb) or {}).get("at", "")
+    if at and archive.clock.now() - datetime.fromisoformat(at) > SLEEPER_AFTER:
+        store.delete(tomb)
+    return Removed(count, size)
 
 
 def _existing(archive: DatabaseArchive, some: list[str]) -> list[StoredObject]:

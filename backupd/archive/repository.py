@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,10 @@ from backupd import __version__
 from backupd.archive import names
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.envelope import malformed, seal, unseal
+from backupd.archive.keys import NO_KEYS, ArchiveKeys, ProtectedKey, key_id
 from backupd.archive.objects import Sealed, folders_below, read_whole, twice
 from backupd.errors import DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
-from backupd.ports import Clock, ObjectStore
+from backupd.ports import Clock, ObjectStore, ProbedStore, StoreFeature
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +33,49 @@ class DatabaseIdentity:
 class Repository:
     """One archive on one store."""
 
-    def __init__(self, store: ObjectStore, clock: Clock, content: Mapping[str, Any]) -> None:
+    def __init__(
+        self, store: ObjectStore, clock: Clock, content: Mapping[str, Any], keys: ArchiveKeys | None = None
+    ) -> None:
         self.store = store
         self.clock = clock
         self.uuid: str = content["repository"]
         self.created_at = datetime.fromisoformat(content["created_at"])
-        self._sealed = Sealed(store, self.uuid)
+        self.sealed = Sealed(store, self.uuid)
+        self.keys = replace(keys or NO_KEYS, protected=self.protected_keys)
+        # Copied to another place, an archive says nothing about that place's server.
+        if isinstance(store, ProbedStore) and content.get("probed") == store.describe():
+            known = set(StoreFeature)
+            store.trust(frozenset(StoreFeature(name) for name in content["features"] if name in known))
 
     @classmethod
-    def create(cls, store: ObjectStore, clock: Clock) -> Repository:
+    def create(cls, store: ObjectStore, clock: Clock, keys: ArchiveKeys | None = None) -> Repository:
         """Make a new archive; one that is there already is opened.
 
         Raises:
             DamageFound: there are backups at that place, and no ``repo.json`` that they belong to.
+            Refused: the store's server lacks what an archive needs.
         """
-        _refuse_headless(store)
+        try:
+            return cls.open(store, clock, keys)
+        except NotFound:
+            pass
+        probed = {"probed": store.describe()} if isinstance(store, ProbedStore) and store.probe() else {}
         content = {
             "created_at": clock.now().isoformat(),
             "created_by": f"backupd {__version__}",
             "format": 1,
             "features": sorted(store.features),
+            **probed,
         }
         try:
             store.create(names.REPOSITORY, [seal("repository", names.REPOSITORY, str(uuid.uuid4()), content)])
             store.sync()
         except ObjectExists:
             pass
-        return cls.open(store, clock)
+        return cls.open(store, clock, keys)
 
     @classmethod
-    def open(cls, store: ObjectStore, clock: Clock) -> Repository:
+    def open(cls, store: ObjectStore, clock: Clock, keys: ArchiveKeys | None = None) -> Repository:
         """Open an archive.
 
         Raises:
@@ -78,14 +93,42 @@ class Repository:
                 next_step="check the policy's archive, or let the first backup make it: backupctl backup DATABASE",
             ) from problem
         try:
-            return cls(store, clock, content)
+            return cls(store, clock, content, keys)
         except (KeyError, ValueError, TypeError) as problem:
             raise malformed(name, problem) from problem
+
+    def keep_recipients(self, protected_key: bytes | None = None) -> None:
+        """Write down to whom is encrypted from now on, once each; with a key that a passphrase protects, that too.
+
+        Raises:
+            ArchiveUnreachable: it cannot be written.
+        """
+        for recipient in self.keys.recipients:
+            name = names.key_name(key_id(recipient))
+            content = {
+                "recipient": recipient,
+                "protected_key": protected_key.decode() if protected_key else None,
+                "created_at": self.clock.now().isoformat(),
+            }
+            try:
+                self.store.stat(name)
+            except ObjectMissing:
+                with suppress(ObjectExists):
+                    self.sealed.create("key", name, content)
+
+    def protected_keys(self) -> tuple[ProtectedKey, ...]:
+        """The private keys that the archive keeps under a passphrase. Raises DamageFound, ArchiveUnreachable."""
+        found = []
+        for each in self.store.list(names.KEYS):
+            content = self.sealed.read("key", each.name)
+            if content.get("protected_key"):
+                found.append(ProtectedKey(f"{self.store.describe()}/{each.name}", content["protected_key"].encode()))
+        return tuple(found)
 
     def identity_of(self, dbid: str) -> DatabaseIdentity:
         """Whose prefix that is. Raises ObjectMissing, DamageFound."""
         name = names.identity_name(dbid)
-        content = self._sealed.read("identity", name)
+        content = self.sealed.read("identity", name)
         try:
             created = datetime.fromisoformat(content["created_at"])
             return DatabaseIdentity(dbid, content["database"], content["engine"], content["identity"], created)
@@ -131,7 +174,7 @@ class Repository:
                     "identity": identity,
                     "created_at": self.clock.now().isoformat(),
                 }
-                self._sealed.create("identity", names.identity_name(dbid), content)
+                self.sealed.create("identity", names.identity_name(dbid), content)
                 self.store.sync()
             except ObjectExists:
                 pass

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
+from backupd.archive.copy_intent import copy_intents, end_old_copies
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
+from backupd.archive.log_removal import LOGS_TOMB, finish_log_prune, log_of, unnamed_logs
+from backupd.archive.objects import delete_all
 from backupd.archive.open_backup import fence, remove_parts
-from backupd.archive.removal import LOGS_TOMB, finish_deletion, finish_log_prune, log_of, unnamed_logs
-from backupd.errors import Busy, DamageFound, ObjectMissing, Refused
+from backupd.archive.removal import finish_deletion, finish_for_a_sleeper
+from backupd.archive.tombs import adopted, lease_nonce, of_another
+from backupd.errors import Busy, DamageFound, KeptByLock, ObjectMissing, Refused
 from backupd.steps import step
 
 if TYPE_CHECKING:
@@ -42,7 +47,9 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     """See ``DatabaseArchive.sweep``."""
     swept = Swept()
     listing = archive.list()
-    _sweep_intents(archive, swept, set(listing.by_id()), holding_lease=holding_lease)
+    ended = set(listing.by_id()) | {abort.id for abort in listing.aborted}  # what those left, _sweep_aborted removes
+    _sweep_intents(archive, swept, ended, holding_lease=holding_lease)
+    swept.sentences += end_old_copies(archive)
     _sweep_tombs(archive, swept)
     _sweep_aborted(archive, swept, archive.list(since=listing))
     archive.store.sync()
@@ -50,15 +57,18 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     return swept
 
 
-def _sweep_intents(archive: DatabaseArchive, swept: Swept, committed: set[str], *, holding_lease: bool) -> None:
+def _sweep_intents(archive: DatabaseArchive, swept: Swept, ended: set[str], *, holding_lease: bool) -> None:
     for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
         label = names.label_in(each.name)
-        if label in committed:
-            archive.store.delete(each.name)
+        if label in ended:
+            with suppress(KeptByLock):  # a role that may not delete: it is ignored, and goes when one sweeps that may
+                archive.store.delete(each.name)
             continue
+        if names.is_copy_intent(each.name):
+            continue  # see end_old_copies
         try:
             intent = read_intent(archive.sealed, archive.dbid, label)
-            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease)
+            dead = intent.seems_dead(archive.clock.now(), holding_lease=holding_lease, lease=lease_nonce(archive))
         except ObjectMissing:
             continue
         except DamageFound:
@@ -69,24 +79,33 @@ def _sweep_intents(archive: DatabaseArchive, swept: Swept, committed: set[str], 
 
 def _fence_and_remove(archive: DatabaseArchive, label: str, swept: Swept) -> None:
     try:
-        fence(archive, label, "its process is gone")
+        fence(archive, label, "its process is gone, or stood still and lost its lease")
     except Refused:
-        archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
+        with suppress(KeptByLock):
+            archive.store.delete(names.intent_name(archive.dbid, label))  # it had committed
         return
     except DamageFound:
         return  # its record is there and damaged: verify reports it, nothing is removed
     step("archive.delete")
-    swept.add(*remove_parts(archive, label))
     swept.aborted.append(label)
-    swept.sentences.append(f"the backup {label} was left unfinished by a process that is gone; its data was removed")
+    try:
+        swept.add(*remove_parts(archive, label))
+        end = "its data was removed"
+    except KeptByLock as problem:
+        end = f"its data is removed later: {problem.because}"
+    swept.sentences.append(f"the backup {label} was left unfinished by a process that is gone; {end}")
 
 
 def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
     for each in list(archive.store.list(names.tombs_prefix(archive.dbid))):
-        label = each.name.rpartition("/")[2].removesuffix(".json")
+        label, _ = names.order_in(each.name)
+        if of_another(archive, each.name):
+            removed = finish_for_a_sleeper(archive, each.name)
+            swept.add(removed.count, removed.bytes)
+            continue
         finish = finish_log_prune if label.startswith(LOGS_TOMB) else finish_deletion
         try:
-            removed = finish(archive, label)
+            removed = finish(archive, adopted(archive, each.name))
         except (Busy, Refused, DamageFound) as problem:
             swept.sentences.append(f"the deletion of {label} was not finished: {problem.because}")
             continue
@@ -100,11 +119,17 @@ def _sweep_aborted(archive: DatabaseArchive, swept: Swept, listing: Listing) -> 
     for abort in listing.aborted:
         parts = [*store.list(names.data_prefix(archive.dbid, abort.id))]
         parts += store.list(names.maps_prefix(archive.dbid, abort.id))
-        if parts:
+        verdicts = [*store.list(names.verdicts_prefix(archive.dbid, abort.id))]
+        if parts or verdicts:
             step("archive.delete")
-            swept.add(*remove_parts(archive, abort.id))
+            try:
+                swept.add(*delete_all(store, verdicts))
+                swept.add(*remove_parts(archive, abort.id))
+            except KeptByLock as problem:
+                swept.sentences.append(f"what {abort.id} left is removed later: {problem.because}")
         elif archive.clock.now() - abort.at > _ABORT_KEPT and not unnamed:
-            store.delete(names.record_name(archive.dbid, abort.id))
+            with suppress(KeptByLock):
+                store.delete(names.record_name(archive.dbid, abort.id))
 
 
 def orphans(archive: DatabaseArchive, since: Listing | None = None) -> tuple[Finding, ...]:
@@ -122,7 +147,9 @@ def orphans(archive: DatabaseArchive, since: Listing | None = None) -> tuple[Fin
             label = names.label_in(each.name)
             if label not in excused:
                 seen.setdefault(label, []).append(each.name)
-    for each in unnamed_logs(archive, archive.list(since=since)):
+    # Log that a copy brings names the backup that stored it, which may never come here.
+    copying = next(copy_intents(archive), None) is not None
+    for each in () if copying else unnamed_logs(archive, archive.list(since=since)):
         log = log_of(archive, each.name)
         if log is not None and log[1] not in excused:
             seen.setdefault(log[1], []).append(each.name)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from backupd.archive.coverage import DataObject, NamedObjects, read_ranges
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``kind`` is verify or drill; ``level`` is manifest, presence or data for a verify."""
+    """``kind`` is verify or drill; ``level`` is manifest, presence or data for a verify.
+
+    ``read`` are the backup's objects that were read whole and found sound, as
+    ranges (``coverage.as_ranges``); None, in verdicts of versions that did not say
+    it, stands for all that are not ``damaged``.  ``unreadable`` met a read error,
+    which says nothing of them.  ``whole``: every object that the record names was
+    read in this run, with page maps and whole-file sums compared; only such a
+    verdict takes an older bad one back.
+    """
 
     backup_id: str
     kind: str
@@ -19,6 +30,17 @@ class Verdict:
     findings: tuple[str, ...] = ()
     read_bytes: int = 0
     seconds: float = 0.0
+    read: Mapping[str, str] | None = None
+    damaged: tuple[str, ...] = ()
+    whole: bool = False
+    unreadable: tuple[str, ...] = ()
+
+    def read_of(self, objects: NamedObjects) -> Iterable[DataObject]:
+        """Which of the backup's objects it says were read and sound."""
+        if self.read is not None:
+            return objects.in_ranges(self.read)
+        # Without names of what was damaged, an unsound verdict proves nothing of the rest.
+        return objects.every if self.whole and self.sound else ()
 
     def to_json(self) -> dict[str, Any]:
         """For the object, and for ``show --json``."""
@@ -31,11 +53,18 @@ class Verdict:
             "findings": list(self.findings),
             "read_bytes": self.read_bytes,
             "seconds": self.seconds,
+            "read": None if self.read is None else dict(self.read),
+            "damaged": list(self.damaged),
+            "whole": self.whole,
+            "unreadable": list(self.unreadable),
         }
 
 
 def verdict_from_json(content: dict[str, Any]) -> Verdict:
-    """The reverse. Raises KeyError, ValueError, TypeError."""
+    """The reverse. Raises KeyError, ValueError, TypeError, AttributeError."""
+    read = content.get("read")
+    for ranges in (read or {}).values():
+        read_ranges(ranges)
     return Verdict(
         content["backup_id"],
         content["kind"],
@@ -45,4 +74,9 @@ def verdict_from_json(content: dict[str, Any]) -> Verdict:
         tuple(content["findings"]),
         content["read_bytes"],
         content["seconds"],
+        read,
+        tuple(content.get("damaged", ())),
+        # Before there was a budget, every verify of the data read all of it.
+        content.get("whole", content["level"] == "data" or content["kind"] == "drill"),
+        tuple(content.get("unreadable", ())),
     )

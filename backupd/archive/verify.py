@@ -2,62 +2,41 @@
 
 Three levels, each with all of the one before:
 
-* manifest: every record, identity, intent, tomb and verdict is sound; chains have no holes; no record was lost
+* manifest: every record, identity, intent, tomb, lease and verdict is sound; chains have no holes; no record was lost
 * presence: every object that a record names is there and has its length
 * data: every byte is read, every hash compared, every page expanded and compared with its page map
 
 A read error is no finding: it is ``ArchiveUnreachable``.  Damage is looked at
-twice, the second time past the cache, before it is called so.
+twice, the second time past the cache, before it is called so.  A plan may name a
+part of the objects: then the level data reads these, each for itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Sequence
 
 from backupd.archive import names
+from backupd.archive.coverage import DataObject
+from backupd.archive.data_check import DataCheck
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.findings import Finding, finding_of
 from backupd.archive.holds import read_hold
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
-from backupd.archive.logs import check_log, read_through
 from backupd.archive.repository import Repository
+from backupd.archive.verify_result import Level, ReadPlan, VerifyResult
 from backupd.errors import DamageFound, NotFound, ObjectMissing
-from backupd.model.records import ArchivedBackup, Progress, StoredFile, StoredLog
-from backupd.pipeline.inspect import FileProblem, inspect_file
+from backupd.model.records import ArchivedBackup
 from backupd.ports import ReportProgress
 
+__all__ = ["Level", "ReadPlan", "VerifyResult", "verify_database", "verify_repository"]
 
-class Level(StrEnum):
-    """How deep to look."""
-
-    MANIFEST = "manifest"
-    PRESENCE = "presence"
-    DATA = "data"
+MakePlan = Callable[[Sequence[ArchivedBackup]], ReadPlan]
 
 
-@dataclass(slots=True)
-class VerifyResult:
-    """What was looked at and what is wrong; sound when there are no findings."""
-
-    findings: list[Finding] = field(default_factory=list)
-    backups_checked: int = 0
-    objects_checked: int = 0
-    read_bytes: int = 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
-
-    def add(self, other: VerifyResult) -> None:
-        """Count another result in."""
-        self.findings += other.findings
-        self.backups_checked += other.backups_checked
-        self.objects_checked += other.objects_checked
-        self.read_bytes += other.read_bytes
+def _read_all(backups: Sequence[ArchivedBackup]) -> ReadPlan:
+    del backups
+    return ReadPlan()
 
 
 def verify_repository(
@@ -79,7 +58,7 @@ def verify_repository(
             if names.database_id(identity.database, identity.engine) != dbid:
                 result.findings.append(Finding(name, f"it is the identity of another database: {identity.database}"))
         result.add(verify_database(archive, level, report=report, workers=workers))
-    known = (names.REPOSITORY, "db/")
+    known = (names.REPOSITORY, "db/", "probe/")  # a probe of a role that may not delete stays
     for each in repository.store.list(""):
         if not each.name.startswith(known):
             result.findings.append(Finding(each.name, "no object of an archive has such a name"))
@@ -93,26 +72,47 @@ def verify_database(
     backup_ids: Sequence[str] | None = None,
     report: ReportProgress | None = None,
     workers: int = 2,
+    make_plan: MakePlan = _read_all,
+    into: VerifyResult | None = None,
 ) -> VerifyResult:
     """One database's part of the archive, or only some of its backups.
 
+    Args:
+        archive: the database's part.
+        level: how deep to look.
+        backup_ids: only these backups; None: all, and what lies around them.
+        report: told how far the reading has come.
+        workers: threads that expand pages.
+        make_plan: asked, at the level data, which objects of the backups to read.
+        into: grows while the work goes on, so that the caller has it when this raises.
+
     Raises:
         NotFound: one of ``backup_ids`` does not exist.
-        ArchiveUnreachable: the archive cannot be read now.
+        ArchiveUnreachable: the archive, or an object of it, cannot be read now.
     """
-    return _Verify(archive, level, report, workers).run(backup_ids)
+    result = VerifyResult() if into is None else into
+    _Verify(archive, level, result, make_plan, report, workers).run(backup_ids)
+    return result
 
 
 class _Verify:
-    def __init__(self, archive: DatabaseArchive, level: Level, report: ReportProgress | None, workers: int) -> None:
+    def __init__(
+        self,
+        archive: DatabaseArchive,
+        level: Level,
+        result: VerifyResult,
+        make_plan: MakePlan,
+        report: ReportProgress | None,
+        workers: int,
+    ) -> None:
         self._archive = archive
         self._level = level
+        self._result = result
+        self._make_plan = make_plan
         self._report = report
         self._workers = workers
-        self._result = VerifyResult()
-        self._total = 0
 
-    def run(self, backup_ids: Sequence[str] | None) -> VerifyResult:
+    def run(self, backup_ids: Sequence[str] | None) -> None:
         listing = self._archive.list()
         backups = self._chosen(listing, backup_ids)
         chosen = {backup.record.id for backup in backups}
@@ -128,10 +128,13 @@ class _Verify:
         if self._level is not Level.MANIFEST:
             self._presence(backups)
         if self._level is Level.DATA:
-            self._data(backups)
-            if backup_ids is None:
-                self._unnamed_logs(listing)
-        return self._result
+            plan = self._make_plan(backups)
+            check = DataCheck(self._archive, self._result, plan, report=self._report, workers=self._workers)
+            check.run(backups)
+            if backup_ids is None and plan.names is None:
+                check.unnamed_logs(
+                    frozenset(stored.name for backup in listing.backups for stored in backup.record.logs)
+                )
 
     def _chosen(self, listing: Listing, backup_ids: Sequence[str] | None) -> list[ArchivedBackup]:
         if backup_ids is None:
@@ -152,6 +155,7 @@ class _Verify:
         for prefix in (
             names.intents_prefix(archive.dbid),
             names.tombs_prefix(archive.dbid),
+            names.leases_prefix(archive.dbid),
             names.verdicts_prefix(archive.dbid),
             names.holds_prefix(archive.dbid),
             names.bares_prefix(archive.dbid),
@@ -170,6 +174,8 @@ class _Verify:
             read_intent(self._archive.sealed, self._archive.dbid, names.label_in(name))
         elif prefix == names.tombs_prefix(self._archive.dbid):
             self._archive.sealed.read("tomb", name)
+        elif prefix == names.leases_prefix(self._archive.dbid):
+            self._archive.sealed.read("lease", name)
         elif prefix == names.holds_prefix(self._archive.dbid):
             read_hold(self._archive, name)
         elif prefix == names.bares_prefix(self._archive.dbid):
@@ -179,103 +185,49 @@ class _Verify:
 
     def _strangers(self) -> None:
         dbid = self._archive.dbid
-        known = ("backup/", "bare/", "data/", "hold/", "intent/", "log/", "map/", "tomb/", "verify/", "identity.json")
+        known = ("backup/", "bare/", "data/", "hold/", "intent/", "lease/", "log/", "map/", "tomb/", "verify/")
         for each in self._archive.store.list(names.database_prefix(dbid)):
-            if not each.name.removeprefix(names.database_prefix(dbid)).startswith(known):
+            if not each.name.removeprefix(names.database_prefix(dbid)).startswith((*known, "identity.json")):
                 self._result.findings.append(Finding(each.name, "no object of an archive has such a name"))
 
     def _presence(self, backups: list[ArchivedBackup]) -> None:
-        seen: set[str] = set()
+        seen: set[DataObject] = set()
         for backup in backups:
-            expected: dict[str, int] = {}
-            for name, size, backup_file, pages in _named(backup):
-                expected[name] = size
-                self._total += size if name not in seen else 0
-                if name not in seen and self._level is not Level.DATA:
-                    self._look_at(name, size, backup.record.id, backup_file, pages)
-                seen.add(name)
+            expected: set[str] = set()
+            for each, backup_file, pages in _named(backup):
+                expected.add(each.name)
+                if each not in seen and self._level is not Level.DATA:
+                    self._look_at(each, backup.record.id, backup_file, pages)
+                seen.add(each)
             self._surplus(backup, expected)
 
-    def _look_at(self, name: str, size: int, backup_id: str, file: str, pages: tuple[int, int] | None) -> None:
+    def _look_at(self, each: DataObject, backup_id: str, file: str, pages: tuple[int, int] | None) -> None:
         self._result.objects_checked += 1
         first, last = pages or (None, None)
         try:
-            found = self._archive.store.stat(name).size_bytes
+            found = self._archive.store.stat(each.name).size_bytes
         except ObjectMissing:
-            self._result.findings.append(Finding(name, "it is missing", backup_id, file, first, last))
-            return
-        if found != size:
-            problem = f"it has {found} bytes, {size} were stored"
-            self._result.findings.append(Finding(name, problem, backup_id, file, first, last))
+            problem = "it is missing"
+        else:
+            if found == each.size_bytes:
+                return
+            problem = f"it has {found} bytes, {each.size_bytes} were stored"
+        self._result.found_damaged(each, Finding(each.name, problem, backup_id, file, first, last))
 
-    def _surplus(self, backup: ArchivedBackup, expected: dict[str, int]) -> None:
+    def _surplus(self, backup: ArchivedBackup, expected: set[str]) -> None:
         label = backup.record.id
         for prefix in (names.data_prefix(self._archive.dbid, label), names.maps_prefix(self._archive.dbid, label)):
             for each in self._archive.store.list(prefix):
                 if each.name not in expected:
                     self._result.findings.append(Finding(each.name, "the backup's record does not name it", label))
 
-    def _data(self, backups: list[ArchivedBackup]) -> None:
-        seen: set[str] = set()
-        for backup in backups:
-            for file in backup.record.files:
-                self._file(backup.record.id, file)
-            for stored in backup.record.logs:
-                # Each log object is read once; every record that names it must name the same bytes.
-                key = f"{stored.name} {stored.sha256}"
-                if key not in seen:
-                    seen.add(key)
-                    self._log(backup.record.id, stored)
 
-    def _file(self, backup_id: str, file: StoredFile) -> None:
-        def on_bytes(count: int) -> None:
-            self._read(count, file.path)
-
-        def on_problem(problem: FileProblem) -> None:
-            self._result.findings.append(
-                Finding(
-                    problem.object_name, problem.problem, backup_id, file.path, problem.first_page, problem.last_page
-                )
-            )
-
-        self._result.objects_checked += len(file.segments) + 1
-        inspect_file(file, self._archive.store, on_problem, on_bytes, workers=self._workers)
-
-    def _log(self, backup_id: str, stored: StoredLog) -> None:
-        self._result.objects_checked += 1
-        try:
-            self._read(check_log(self._archive.store, stored), stored.name)
-        except DamageFound as problem:
-            self._result.findings.append(finding_of(problem, stored.name, backup_id=backup_id))
-        except ObjectMissing:
-            self._result.findings.append(Finding(stored.name, "it is missing", backup_id))
-
-    def _unnamed_logs(self, listing: Listing) -> None:
-        named = {stored.name for backup in listing.backups for stored in backup.record.logs}
-        for each in self._archive.store.list(names.logs_prefix(self._archive.dbid)):
-            if each.name in named:
-                continue
-            self._result.objects_checked += 1
-            try:
-                read_through(self._archive.store, each.name)
-                self._read(each.size_bytes, each.name)
-            except DamageFound as problem:
-                self._result.findings.append(finding_of(problem, each.name))
-            except ObjectMissing:
-                continue
-
-    def _read(self, count: int, what: str) -> None:
-        self._result.read_bytes += count
-        if self._report:
-            self._report(Progress(what, self._result.read_bytes, self._total))
-
-
-def _named(backup: ArchivedBackup) -> Iterator[tuple[str, int, str, tuple[int, int] | None]]:
-    """Every object that a record names: name, length, the file that it is about, its pages."""
+def _named(backup: ArchivedBackup) -> Iterator[tuple[DataObject, str, tuple[int, int] | None]]:
+    """Every object that a record names, the file that it is about, and its pages."""
     for file in backup.record.files:
         for segment in file.segments:
             pages = (segment.first_page, segment.first_page + segment.page_count - 1)
-            yield segment.name, segment.stored_bytes, file.path, pages
-        yield file.map.name, file.map.stored_bytes, file.path, None
+            yield DataObject(segment.name, segment.stored_bytes, segment.sha256), file.path, pages
+        yield DataObject(file.map.name, file.map.stored_bytes, file.map.sha256), file.path, None
     for stored in backup.record.logs:
-        yield stored.name, stored.stored_bytes, "", None
+        yield DataObject(stored.name, stored.stored_bytes, stored.sha256), "", None

@@ -18,6 +18,7 @@ def evidence_facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("policy", "archived log is removed" if evidence["enabled"] else "truncation is switched off"),
         ("last backup", _with(evidence["last_backup"], evidence["last_backup_state"]) or "none yet"),
         ("archived, without a gap, up to", evidence["archive_end"] or "nothing of this history yet"),
+        *_second(evidence.get("second_archive")),
         ("history of the copies", evidence["history"] or UNKNOWN),
         ("oldest log that is held", evidence["oldest_held"] or "none"),
         ("the passive", _with(evidence["passive_state"], evidence["passive_because"])),
@@ -27,6 +28,15 @@ def evidence_facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("holds", "; ".join(map(_hold, evidence["holds"])) or "none"),
         ("the copies were asked", _age(evidence)),
     ]
+
+
+def _second(second: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """How far the second archive reaches, where both must hold a backup before its log goes."""
+    if not second:
+        return []
+    lacks = f", lacks {', '.join(second['lacks'])}" if second["lacks"] else ""
+    known = UNKNOWN if second["because"] else "nothing of this history yet"
+    return [("in the second archive, without a gap, up to", f"{second['end'] or known}{lacks} ({second['place']})")]
 
 
 def _with(word: str | None, more: str | None) -> str:

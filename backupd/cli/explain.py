@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.cli import house, human, output
 from backupd.cli.evidence import evidence_facts
-from backupd.cli.options import ConfigOption, DatabaseArgument, JsonOption
+from backupd.cli.options import ArchiveOption, ConfigOption, DatabaseArgument, JsonOption, Which
 from backupd.cli.prune import print_plan
 from backupd.cli.truncate import print_truncation
 
@@ -39,12 +39,17 @@ def truncation(database: DatabaseArgument, as_json: JsonOption = False, config: 
     return 0
 
 
-def retention(database: DatabaseArgument, as_json: JsonOption = False, config: ConfigOption = None) -> int:
+def retention(
+    database: DatabaseArgument,
+    archive: ArchiveOption = Which.FIRST,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
     """Show which backups stay and which may go, each with its reasons; nothing is removed."""
     from backupd.runs.prune import plan_prune
 
     with house.opened(config) as opened:
-        plan = plan_prune(house.one(opened, database))
+        plan = plan_prune(house.one(opened, database, archive=archive))
     if as_json:
         output.print_json({"database": database, **plan.to_json()})
     else:

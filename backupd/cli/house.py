@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.cli import keys
+from backupd.cli.options import Which
 from backupd.errors import BackupdError, NotFound
 
 if TYPE_CHECKING:
+    from backupd.archive.keys import KeySources
     from backupd.bootstrap import House
     from backupd.ports import ReportProgress
     from backupd.runs.context import RunContext
@@ -33,8 +36,8 @@ def config_path(option: str | None) -> Path:
 
 
 @contextlib.contextmanager
-def opened(option: str | None) -> Iterator[House]:
-    """The house that the config describes; closed at the end.
+def opened(option: str | None, sources: KeySources | None = None) -> Iterator[House]:
+    """The house that the config describes; closed at the end.  ``sources`` are of private keys, else the environment's.
 
     Raises:
         ConfigInvalid: the config or, later, a policy cannot be used.
@@ -42,6 +45,7 @@ def opened(option: str | None) -> Iterator[House]:
     from backupd.bootstrap import open_house
 
     house = open_house(config_path(option))
+    house.key_sources = sources or keys.sources()
     try:
         yield house
     except BackupdError as error:
@@ -61,17 +65,25 @@ def _name_the_database(error: BackupdError) -> None:
         error.next_step = error.next_step.replace("DATABASE", _meant[-1])
 
 
-def one(house: House, database: str, report: ReportProgress | None = None) -> RunContext:
-    """Everything a run on this database needs.
+def one(
+    house: House, database: str, report: ReportProgress | None = None, *, archive: Which = Which.FIRST
+) -> RunContext:
+    """Everything a run on this database needs, with one of its policy's archives.
 
     Raises:
         NotFound: no policy names it; the nearest right name is said.
+        ConfigInvalid: the second archive is meant, and the policy names none.
     """
     _meant.append(database)
     try:
-        return house.context(database, report) if report else house.context(database)
+        context = house.context(database, report) if report else house.context(database)
     except NotFound:
         raise unknown(database, house.databases()) from None
+    if archive is Which.FIRST:
+        return context
+    from backupd.runs.second_archive import second_of
+
+    return second_of(context)
 
 
 def chosen(house: House, database: str | None) -> Sequence[str]:

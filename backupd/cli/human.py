@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from backupd.model.amounts import size_text
 
@@ -58,6 +60,17 @@ def ago(then: datetime, now: datetime) -> str:
     if seconds < 0:
         return f"in {duration(round(-seconds)) if seconds < -10 else f'{round(-seconds)} s'}"
     return f"{duration(round(seconds)) if seconds >= 10 else f'{round(seconds)} s'} ago"
+
+
+def coverage(verified: Mapping[str, Any], now: datetime) -> str:
+    """``all of 1.2 GiB, the oldest byte 3 d ago``, or ``43% of 1.2 GiB``: how much of it verify has read."""
+    total = size(verified["total_bytes"])
+    oldest = as_time(verified["oldest_verified_at"])
+    if oldest is not None:
+        return f"all of {total}, the oldest byte {ago(oldest, now)}"
+    # Rounded down: what is not all is never called 100 %.
+    share = int(float(verified["verified_share"]) * 100)
+    return f"{share}% of {total}" if verified["verified_bytes"] else f"nothing of {total} yet"
 
 
 def as_time(value: datetime | str | None) -> datetime | None:

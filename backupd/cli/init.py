@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from backupd.cli import output
+from backupd.cli.init_keys import FirstKeys, first_keys
+from backupd.cli.keys import PassphraseFileOption
 from backupd.cli.options import DryRunOption, JsonOption
 from backupd.errors import UsageProblem
 
@@ -20,32 +22,52 @@ EXAMPLES = (
 )
 
 
+CopyOption = Annotated[
+    list[str],
+    typer.Option(
+        "--copy", metavar="NAME=PLACE", help="A copy and its file, or how its server is reached; give this twice."
+    ),
+]
+ArchiveOption = Annotated[
+    str, typer.Option("--archive", metavar="URL", help="Where backups rest: file:///backups or s3://bucket/prefix.")
+]
+DataDirectoryOption = Annotated[
+    list[str] | None,
+    typer.Option("--data-directory", metavar="NAME=DIR", help="postgres: where the copy's files are; twice too."),
+]
+BinDirectoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--bin-directory", metavar="DIR", help="postgres: where pg_ctl is; else found by the server's version."
+    ),
+]
+ActiveOption = Annotated[
+    str | None,
+    typer.Option("--active", metavar="NAME", help="sqlite: the copy that serves users now; else the first."),
+]
+EncryptionOption = Annotated[
+    str | None,
+    typer.Option("--encryption", metavar="WAY", help="age, passphrase or none; an archive in S3 must say it."),
+]
+RecipientOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipient", metavar="AGE1...", help="Whose private key restores; else a new pair is made."),
+]
+
+
 def init(
     *,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made when missing.")],
     database: Annotated[str, typer.Option("--database", metavar="NAME", help="What the database is called.")],
-    copy: Annotated[
-        list[str],
-        typer.Option(
-            "--copy", metavar="NAME=PLACE", help="A copy and its file, or how its server is reached; give this twice."
-        ),
-    ],
-    archive: Annotated[str, typer.Option("--archive", metavar="URL", help="Where backups rest: file:///backups.")],
-    data_directory: Annotated[
-        list[str] | None,
-        typer.Option("--data-directory", metavar="NAME=DIR", help="postgres: where the copy's files are; twice too."),
-    ] = None,
-    bin_directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--bin-directory", metavar="DIR", help="postgres: where pg_ctl is; else found by the server's version."
-        ),
-    ] = None,
-    active: Annotated[
-        str | None,
-        typer.Option("--active", metavar="NAME", help="sqlite: the copy that serves users now; else the first."),
-    ] = None,
+    copy: CopyOption,
+    archive: ArchiveOption,
+    data_directory: DataDirectoryOption = None,
+    bin_directory: BinDirectoryOption = None,
+    active: ActiveOption = None,
     engine: Annotated[str, typer.Option("--engine", help="The engine: sqlite or postgres.")] = "sqlite",
+    encryption: EncryptionOption = None,
+    recipient: RecipientOption = None,
+    passphrase_file: PassphraseFileOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -63,19 +85,39 @@ def init(
     from backupd.policy.first import render_policy, render_service_config, write_first_files
     from backupd.policy.load import check_policy_text
 
+    keys = first_keys(
+        encryption,
+        recipient or [],
+        archive=archive,
+        directory=directory,
+        database=database,
+        passphrase_file=passphrase_file,
+        dry_run=dry_run,
+    )
     what: dict[str, Any] = {"database": database, "engine": engine, **where, "archive": archive}
     config = directory / "backupd.toml"
     if dry_run:
-        policy, text = directory / "policies" / f"{database}.toml", render_policy(**what)
+        policy, text = directory / "policies" / f"{database}.toml", render_policy(**what, encryption=keys.table)
         check_policy_text(text, policy)
-        _tell_dry({str(config): render_service_config(), str(policy): text}, as_json)
+        new = {str(path): "(a new key)\n" for path in keys.files}
+        _tell_dry({str(config): render_service_config(), **new, str(policy): text}, as_json)
         return 0
-    written = write_first_files(directory, **what)
+    written = write_first_files(directory, **what, encryption=keys.table, keys=keys.files)
     if as_json:
-        output.print_json({"written": [str(path) for path in written], "config": str(config), **what})
+        told = {"recipients": list(keys.recipients), "keys": [str(path) for path in keys.files]}
+        output.print_json({"written": [str(path) for path in written], "config": str(config), **what, **told})
         return 0
     _tell(database, engine, config, written)
+    _tell_keys(keys)
     return 0
+
+
+def _tell_keys(keys: FirstKeys) -> None:
+    if keys.told:
+        output.print_line()
+        output.print_line(output.Cell("KEEP THE KEY SAFE", output.STRONG))
+    for line in keys.told:
+        output.print_line(line)
 
 
 def _tell_dry(texts: dict[str, str], as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from backupd.cli import backup_facts, house, human, output
-from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
+from backupd.cli.options import AnyDatabaseArgument, ArchiveOption, ConfigOption, JsonOption, Which
 
 EXAMPLES = ("backupctl list orders", "backupctl list --json | jq -r '.backups[].id'")
 
@@ -15,6 +15,7 @@ EXAMPLES = ("backupctl list orders", "backupctl list --json | jq -r '.backups[].
 def list_backups(
     database: AnyDatabaseArgument = None,
     failed: Annotated[bool, typer.Option("--failed", help="Also the runs that left no backup, and why.")] = False,
+    archive: ArchiveOption = Which.FIRST,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:
@@ -26,7 +27,7 @@ def list_backups(
     with house.opened(config) as opened:
         names = house.chosen(opened, database)
         for name in names:
-            context = house.one(opened, name)
+            context = house.one(opened, name, archive=archive)
             rows += listing.list_backups(context)
             if failed:
                 without += listing.failed_runs(context)

@@ -16,6 +16,7 @@ from backupd.cli import (
     backup,
     check,
     copies,
+    copy_archive,
     demo,
     drill,
     explain,
@@ -50,7 +51,7 @@ healthy, 8 archive not reachable, 9 busy, 130 interrupted."""
 
 VERBS = (
     *("demo", "init", "policy", "check", "status", "backup", "list", "show", "verify", "restore", "drill"),
-    *("explain", "truncate", "prune", "hold", "release", "holds", "copy", "recover"),
+    *("explain", "truncate", "prune", "hold", "release", "holds", "copy", "copy-archive", "recover"),
 )
 
 
@@ -148,6 +149,7 @@ def _register() -> None:
     _add(pair, "resume: let copying and replay go on", copies.resume, copies.RESUME_EXAMPLES)
     _add(pair, "seed: make the passive anew from the active", copies.seed, copies.SEED_EXAMPLES)
     _add(pair, "switchover: exchange the roles (a later version)", copies.switchover, copies.SWITCHOVER_EXAMPLES)
+    _add(app, "copy-archive: copy to the second archive", copy_archive.copy_archive, copy_archive.EXAMPLES)
     _add(app, "recover: finish or undo what a dead process left", recover.recover, recover.EXAMPLES)
 
 

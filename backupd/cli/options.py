@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class Which(StrEnum):
+    """One of the two archives that a policy may name."""
+
+    FIRST = "first"
+    SECOND = "second"
+
 
 ConfigOption = Annotated[
     str | None,
@@ -28,4 +37,7 @@ AnyDatabaseArgument = Annotated[
     typer.Argument(
         metavar="[DATABASE]", help="A database that a policy names; all of them when left out.", show_default=False
     ),
+]
+ArchiveOption = Annotated[
+    Which, typer.Option("--archive", help="Which of the policy's archives: its archive, or its second_archive.")
 ]

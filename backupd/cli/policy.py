@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backupd.cli import house, human, output
 from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
 from backupd.errors import ConfigInvalid, NotFound
+
+if TYPE_CHECKING:
+    from backupd.policy.load import LoadedPolicy
 
 CHECK_EXAMPLES = ("backupctl policy check", "backupctl policy check policies/*.toml   # for a pre-commit hook and CI")
 SCHEMA_EXAMPLES = ("backupctl policy schema > policy.schema.json",)
@@ -25,7 +28,8 @@ def check(
     config: ConfigOption = None,
 ) -> int:
     """Validate policy files and name every problem with its file and line; exit status 3 when there is one."""
-    answers = [_look(path) for path in _files(paths or [], config)]
+    good: dict[str, LoadedPolicy] = {}
+    answers = [_look(path, good) for path in _files(paths or [], config)]
     bad = [answer for answer in answers if not answer["ok"]]
     if as_json:
         output.print_json({"ok": not bad, "files": answers})
@@ -67,8 +71,10 @@ def _files(paths: list[Path], config: str | None) -> list[Path]:
     return files
 
 
-def _look(path: Path) -> dict[str, Any]:
+def _look(path: Path, good: dict[str, LoadedPolicy]) -> dict[str, Any]:
+    """What is wrong with one file, alone and beside the ``good`` ones that were looked at before it."""
     from backupd.policy.load import load_policy
+    from backupd.policy.second_archive import shared_with_others
 
     answer: dict[str, Any] = {"path": str(path), "database": None, "ok": True, "problems": [], "warnings": []}
     try:
@@ -80,6 +86,10 @@ def _look(path: Path) -> dict[str, Any]:
     else:
         answer["database"] = loaded.policy.database
         answer["warnings"] = list(loaded.warnings)
+        if shared := shared_with_others(loaded.policy, good):
+            answer["ok"] = False
+            answer["problems"] = [f"second_archive: {shared}"]
+        good[loaded.policy.database] = loaded
     return answer
 
 

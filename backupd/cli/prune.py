@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backupd.cli import house, human, output, progress
-from backupd.cli.options import AnyDatabaseArgument, ConfigOption, DryRunOption, JsonOption
+from backupd.cli.options import AnyDatabaseArgument, ConfigOption, DryRunOption, JsonOption, Which
 from backupd.cli.question import agreed
 from backupd.errors import NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backupd.bootstrap import House
     from backupd.runs.context import RunContext
 
-EXAMPLES = ("backupctl prune orders --dry-run", "backupctl prune --yes")
+EXAMPLES = ("backupctl prune orders --dry-run", "backupctl prune --yes", "backupctl prune orders --archive second")
 
 
 def prune(
@@ -30,6 +33,10 @@ def prune(
             show_default=False,
         ),
     ] = False,
+    archive: Annotated[
+        Which | None,
+        typer.Option("--archive", help="Only this one of the policy's archives; each by its retention when left out."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", hidden=True, help="The older word for --yes.")] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -44,26 +51,37 @@ def prune(
     yes = yes or force
     answers: list[dict[str, Any]] = []
     with house.opened(config) as opened:
-        for name in house.chosen(opened, database):
-            if database is None and not _has_archive(house.one(opened, name)):
-                output.say(f"{name}  has no backup yet")
+        for name, which in _archives(opened, house.chosen(opened, database), archive):
+            in_it = f"{name} (second archive)" if which is Which.SECOND else name
+            may_be_empty = database is None or (archive is None and which is Which.SECOND)
+            if may_be_empty and not _has_archive(house.one(opened, name, archive=which)):
+                output.say(f"{in_it}  has no backup yet")
                 continue
             said = False
             if not dry_run and not yes and not as_json and sys.stdin.isatty():
-                plan = plan_prune(house.one(opened, name))
-                print_plan(name, plan)
+                plan = plan_prune(house.one(opened, name, archive=which))
+                print_plan(in_it, plan)
                 if plan.retention.drop and not agreed(f"remove {human.count(len(plan.retention.drop), 'backup')}?"):
                     output.print_line("nothing was removed")
                     continue
                 said = bool(plan.retention.drop)
             with progress.shown() as report:
-                outcome = run_prune(house.one(opened, name, report), dry_run=dry_run, yes=yes or said)
-            answers.append({"database": name, "dry_run": dry_run, **outcome.to_json()})
+                context = house.one(opened, name, report, archive=which)
+                outcome = run_prune(context, dry_run=dry_run, yes=yes or said)
+            answers.append({"database": name, "archive": which.value, "dry_run": dry_run, **outcome.to_json()})
             if not as_json:
-                _print(name, outcome, dry_run=dry_run)
+                _print(in_it, outcome, dry_run=dry_run)
     if as_json:
         output.print_json({"databases": answers})
     return 0
+
+
+def _archives(opened: House, names: Sequence[str], only: Which | None) -> list[tuple[str, Which]]:
+    """Each database with each of its archives, or with the one that was asked for."""
+    if only is not None:
+        return [(name, only) for name in names]
+    both = (Which.FIRST, Which.SECOND)
+    return [(name, which) for name in names for which in both[: 2 if house.one(opened, name).second else 1]]
 
 
 def _has_archive(context: RunContext) -> bool:

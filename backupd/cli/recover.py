@@ -33,7 +33,7 @@ def recover(
                 )
             else:
                 with progress.shown() as report:
-                    done = tuple(run_recover(house.one(opened, name, report)))
+                    done = tuple(run_recover(house.one(opened, name, report), patient=True))
             answers.append({"database": name, "dry_run": dry_run, "done": list(done)})
             if not as_json:
                 output.print_line((output.Cell(name, output.STRONG), "" if done else "  nothing was left over"))

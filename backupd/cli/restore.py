@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import house, human, output, progress
-from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, JsonOption, YesOption
+from backupd.cli import house, human, keys, output, progress
+from backupd.cli.keys import KeyOption, PassphraseFileOption
+from backupd.cli.options import (
+    ArchiveOption,
+    ConfigOption,
+    DatabaseArgument,
+    DryRunOption,
+    JsonOption,
+    Which,
+    YesOption,
+)
 from backupd.cli.output import Cell
 from backupd.cli.question import agreed
-from backupd.errors import ConfigInvalid, Refused, UsageProblem
+from backupd.errors import ArchiveUnreachable, ConfigInvalid, DamageFound, Refused, UsageProblem
 
 if TYPE_CHECKING:
+    from backupd.bootstrap import House
     from backupd.decide.restore_path import RestoreWish
     from backupd.runs.context import RunContext
 
@@ -25,31 +37,37 @@ EXAMPLES = (
     "backupctl restore orders --target /tmp/look             # the latest state, into a directory",
     "backupctl restore orders --at '10 min ago' --dry-run    # the plan for the active copy",
     "backupctl restore orders --at 2026-11-22T14:05:00Z --yes",
+    "backupctl restore orders --archive second --dry-run     # when the first archive is away",
 )
+
+
+AtOption = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="The moment to go back to: ISO 8601, or '10 min ago'.")
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET; postgres: LSN or TIMELINE:LSN."
+    ),
+]
+BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")]
 
 
 def restore(
     *,
     database: DatabaseArgument,
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="TIME", help="The moment to go back to: ISO 8601, or '10 min ago'."),
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET; postgres: LSN or TIMELINE:LSN."
-        ),
-    ] = None,
-    backup: Annotated[
-        str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")
-    ] = None,
+    at: AtOption = None,
+    to: ToOption = None,
+    backup: BackupOption = None,
     target: Annotated[
         str, typer.Option("--target", metavar="active|DIR", help="The active copy, or a directory; never a passive.")
     ] = "active",
+    archive: ArchiveOption = Which.FIRST,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    key: KeyOption = None,
+    passphrase_file: PassphraseFileOption = None,
     config: ConfigOption = None,
 ) -> int:
     """Restore the latest state, or that of a time, a position or a backup; the plan is shown first."""
@@ -63,9 +81,11 @@ def restore(
             next_step="say --target active, or --target DIR",
         )
     wish, note = _wish(at, to, backup)
-    with house.opened(config) as opened:
+    notes = [*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else [])]
+    sources = keys.sources(key, passphrase_file)
+    with house.opened(config, sources) as opened, _told_of_the_second(opened, database, archive):
         with progress.shown() as report:
-            context = house.one(opened, database, report)
+            context = house.one(opened, database, report, archive=archive)
             if to is not None:
                 wish = _to_position(to, context)
             plan = plan_restore(context, wish, target)
@@ -73,21 +93,31 @@ def restore(
                 output.print_json({"dry_run": True, **plan.to_json()})
                 return 0
         if not as_json:
-            _print_plan(database, plan, note)
+            _print_plan(database, plan, notes)
         if dry_run:
             return 0
         harmless = plan.role != "active" and not plan.lost
         _agree(database, plan, yes=yes or harmless, may_ask=sys.stdin.isatty() and not as_json)
         with progress.shown() as report:
             # A yes to a plan that names a file as lost is the force that its replacement needs.
-            outcome = run_restore(
-                house.one(opened, database, report), plan, force=plan.role != "active" and bool(plan.lost)
-            )
+            context = house.one(opened, database, report, archive=archive)
+            outcome = run_restore(context, plan, force=plan.role != "active" and bool(plan.lost))
     if as_json:
         output.print_json(outcome.to_json())
     else:
         _print_outcome(database, outcome)
     return 0
+
+
+@contextmanager
+def _told_of_the_second(opened: House, database: str, archive: Which) -> Iterator[None]:
+    """Where the first archive is away or damaged, a second one is the next thing to try."""
+    try:
+        yield
+    except (ArchiveUnreachable, DamageFound) as error:
+        if archive is Which.FIRST and opened.context(database).second is not None:
+            error.next_step += f"; or from the second archive: backupctl restore {database} --archive second"
+        raise
 
 
 def _wish(at: str | None, to: str | None, backup: str | None) -> tuple[RestoreWish, str]:
@@ -129,7 +159,7 @@ def _no_position(to: str, because: str) -> UsageProblem:
     )
 
 
-def _print_plan(database: str, plan: Any, note: str) -> None:
+def _print_plan(database: str, plan: Any, notes: Sequence[str]) -> None:
     where = "the active copy" if plan.role == "active" else "a directory"
     output.print_line((Cell(f"restore of {database}", output.STRONG), f" to {where}, {plan.path}"))
     fetched = f"{human.size(plan.fetch_bytes)} to fetch"
@@ -145,7 +175,7 @@ def _print_plan(database: str, plan: Any, note: str) -> None:
         ),
         indent=2,
     )
-    output.print_sentences([*([note] if note else []), *plan.notes])
+    output.print_sentences([*notes, *plan.notes])
     if plan.lost:
         output.print_line(Cell("  will be lost", output.BAD))
         output.print_sentences(plan.lost, indent=4, bullet="!", style=output.BAD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -29,21 +31,36 @@ def show(
     if answer.get("history"):
         more["notes"] = ()  # the diary below has them, with their times
     backup_facts.print_backup({**answer, **more})
+    _print_encryption(record.get("encryption"))
     _print_content(record)
     _print_history(answer.get("history") or ())
     verdicts = answer.get("verdicts") or ()
     output.print_line()
+    if (answer.get("verified") or {}).get("total_bytes"):
+        output.print_facts((("verified", human.coverage(answer["verified"], datetime.now(UTC))),))
     output.print_line(output.Cell("verdicts", output.STRONG) if verdicts else "no verify has looked at it yet")
     for verdict in verdicts:
         sound = bool(verdict["sound"])
         output.print_line(
             (
-                f"  {human.clock_time(verdict['at'])}  {verdict['kind']} {verdict['level']}  ",
+                f"  {human.clock_time(verdict['at'])}  {verdict['kind']} {_extent(verdict)}  ",
                 output.Cell("sound" if sound else "DAMAGED", output.GOOD if sound else output.BAD),
             )
         )
         output.print_sentences([str(finding) for finding in verdict["findings"]], indent=4)
     return 0
+
+
+def _print_encryption(encryption: dict[str, Any] | None) -> None:
+    if encryption:
+        whom = ", ".join(encryption["recipients"])
+        output.print_facts((("encrypted", f"{encryption['cipher']}, to the keys {whom}"),))
+
+
+def _extent(verdict: Mapping[str, Any]) -> str:
+    """``data`` or ``data, a part``: a sample, or a look that was cut off."""
+    partial = verdict["level"] == "data" and not verdict["whole"] and verdict["sound"]
+    return f"{verdict['level']}, a part" if partial else str(verdict["level"])
 
 
 def _find(opened: Any, backup: str) -> dict[str, Any]:

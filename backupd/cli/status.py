@@ -56,6 +56,13 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
             ("last full", _backup(row.get("last_full"), now)),
             ("last incremental", _backup(row.get("last_incremental"), now)),
             ("recovery window", _window(window)),
+            *((("second archive", _second(row["second_archive"])),) if row.get("second_archive") else ()),
+            *(
+                (("verified", human.coverage(row["verified"], now)),)
+                if (row.get("verified") or {}).get("total_bytes")
+                else ()
+            ),
+            *((("running", _running(row["running"])),) if row.get("running") else ()),
             *((("next due", _next(row["next_run"], now)),) if row.get("next_run") else ()),
         ),
         indent=2,
@@ -91,10 +98,26 @@ def _backup(backup: Any, now: datetime) -> Cell | str:
     return f"{human.clock_time(finished)} ({human.ago(finished, now)})  {backup['id']}"
 
 
+def _second(second: Mapping[str, Any]) -> Cell | str:
+    waiting = second["waiting"]
+    if second["state"] == "not known":
+        return Cell(f"{second['place']}, not known what it holds", output.BAD)
+    if not waiting:
+        return f"{second['place']}, {'holds all' if second['state'] == 'whole' else 'lacks backups'}"
+    size = human.size(second["waiting_bytes"])
+    return Cell(f"{second['place']}, {human.count(len(waiting), 'backup')} to be copied, {size}", output.WARN)
+
+
 def _window(window: Mapping[str, Any]) -> Cell | str:
     if not window.get("from"):
         return Cell("none: nothing can be restored yet", output.WARN)
     return f"{human.clock_time(window['from'])} to {human.clock_time(window.get('to'))}"
+
+
+def _running(run: Mapping[str, Any]) -> str:
+    """Times are of that host's clock, so no difference to ours is told."""
+    since, renewed = human.clock_time(run["since"]), human.clock_time(run["renewed_at"])
+    return f"{run['run']} on {run['host']}, process {run['pid']}, since {since}, its lease renewed {renewed}"
 
 
 def _next(run: Any, now: datetime) -> str:

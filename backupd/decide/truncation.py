@@ -17,6 +17,20 @@ _SETTLED_STATES = frozenset({RunState.STAMPED, RunState.COMPLETE, RunState.REFUS
 
 
 @dataclass(frozen=True, slots=True)
+class SecondEnd:
+    """What the second archive holds, where the policy wants both archives to hold a backup before its log goes.
+
+    ``end`` is up to where, without a gap, None when nothing; ``lacks`` are the ids of
+    backups that the first archive holds beyond it; ``because`` says why it could not be asked.
+    """
+
+    place: str
+    end: Position | None
+    lacks: tuple[str, ...] = ()
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LogEvidence:
     """Everything that speaks for or against removing log (design: truncation); None means not known.
 
@@ -38,6 +52,7 @@ class LogEvidence:
         age_seconds_max: how old that answer may be.
         archived_ended: for each ended history that the archive has backups of, the offset up to which it has it
             without a gap; the log after that is in no backup and stays.
+        second: the second archive, where both archives must hold a backup before its log goes; else None.
     """
 
     database: str
@@ -56,6 +71,7 @@ class LogEvidence:
     age_seconds: float
     age_seconds_max: float
     archived_ended: Mapping[str, int] = field(default_factory=dict)
+    second: SecondEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +101,30 @@ class KeepLog:
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """One position that log must not be removed past; ``unknown`` is said when it is not known."""
+    """One position that log must not be removed past; ``unknown`` is said when it is not known.
+
+    ``more`` is said after the position.
+    """
 
     code: str
     what: str
     position: Position | None
     unknown: str = ""
+    more: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What it is, and where."""
+        return f"{self.what} {self.position}{self.more}"
 
 
 def decide_truncation(evidence: LogEvidence) -> TruncateBefore | KeepLog:
     """Whether log may be removed, and before which position.
 
-    Promise: the answer is never past the archive's gap-free end, never past what
-    the passive has replayed and checkpointed, never past what the active has
-    checkpointed, and never past a hold.  Anything unknown, old, unhealthy or of
+    Promise: the answer is never past the archive's gap-free end (of both archives
+    where the policy wants both to hold a backup), never past what the passive
+    has replayed and checkpointed, never past what the active has checkpointed, and
+    never past a hold.  Anything unknown, old, unhealthy or of
     another history keeps all log.  Never raises.
     """
     limits = _limits(evidence)
@@ -113,7 +139,7 @@ def decide_truncation(evidence: LogEvidence) -> TruncateBefore | KeepLog:
     if target.offset <= oldest.offset:
         stuck = [limit for limit, position in known if position.offset <= oldest.offset]
         return KeepLog(tuple(_stuck_reason(limit, oldest) for limit in stuck))
-    return TruncateBefore(target, tuple(Reason(limit.code, f"{limit.what} {position}") for limit, position in known))
+    return TruncateBefore(target, tuple(Reason(limit.code, limit.sentence) for limit, _ in known))
 
 
 def _limits(evidence: LogEvidence) -> list[_Limit]:
@@ -143,10 +169,22 @@ def _limits(evidence: LogEvidence) -> list[_Limit]:
             "it is not known how much of the log the active's data durably holds",
         ),
     ]
+    if evidence.second is not None:
+        limits.insert(1, _second_limit(evidence.second))
     limits.extend(
         _Limit("hold", f"{hold.holder} holds the log ({hold.reason}) from", hold.needs_from) for hold in evidence.holds
     )
     return limits
+
+
+def _second_limit(second: SecondEnd) -> _Limit:
+    archive = f"the second archive, {second.place},"
+    lacks = f"; it lacks {', '.join(second.lacks)}: backupctl copy-archive" if second.lacks else ""
+    unknown = f"{archive} holds no proven full of the history that the copies are in{lacks}"
+    if second.because:
+        unknown = f"what {archive} holds is not known: {second.because}"
+    what = f"{archive} holds proven backups without a gap up to"
+    return _Limit("second-archive-end", what, second.end, unknown, lacks)
 
 
 def _policy_blockers(evidence: LogEvidence) -> list[Reason]:
@@ -199,6 +237,6 @@ def _history_blockers(evidence: LogEvidence, limits: list[_Limit]) -> list[Reaso
 
 def _stuck_reason(limit: _Limit, oldest: Position) -> Reason:
     if limit.code == "archive-end":
-        sentence = f"nothing to remove: {limit.what} {limit.position}, and the oldest held log begins at {oldest}"
+        sentence = f"nothing to remove: {limit.sentence}, and the oldest held log begins at {oldest}"
         return Reason("nothing-to-remove", sentence)
-    return Reason(limit.code, f"{limit.what} {limit.position}; the oldest held log begins at {oldest}")
+    return Reason(limit.code, f"{limit.sentence}; the oldest held log begins at {oldest}")

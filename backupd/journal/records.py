@@ -27,6 +27,7 @@ class RunKind(StrEnum):
     RECOVER = "recover"
     DRILL = "drill"
     SEED = "seed"
+    COPY_ARCHIVE = "copy-archive"
 
 
 @dataclass(frozen=True, slots=True)

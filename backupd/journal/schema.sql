@@ -4,7 +4,7 @@
 CREATE TABLE IF NOT EXISTS runs (
     id            TEXT PRIMARY KEY,
     database      TEXT NOT NULL,
-    kind          TEXT NOT NULL,            -- backup, restore, truncate, verify, prune, recover, drill, seed
+    kind          TEXT NOT NULL,            -- backup, restore, truncate, verify, prune, recover, drill, seed, copy-archive
     type          TEXT NOT NULL,            -- of a backup: full, incremental, differential, copy; else ''
     state         TEXT NOT NULL,
     label         TEXT NOT NULL,            -- the backup's id, '' until it has one

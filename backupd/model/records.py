@@ -9,8 +9,8 @@ from backupd.model.kinds import BackupType, LogKind
 from backupd.model.position import Position
 
 __all__ = [  # with the kinds, so that a user of records needs one address
-    "ArchivedBackup", "BackupRecord", "BackupType", "Hold", "LogFile", "LogKind", "Progress", "Stamp", "Stamps",
-    "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
+    "ArchivedBackup", "BackupRecord", "BackupType", "Encryption", "Hold", "LogFile", "LogKind", "Progress",
+    "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
 ]  # fmt: skip
 
 
@@ -93,6 +93,19 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """How a backup's objects are encrypted: the data key in an age file (base64), and the ids of its recipients.
+
+    ``mac`` is the HMAC-SHA256 (hex) of the record without it, by that data key: the archive alone cannot make it.
+    """
+
+    cipher: str
+    key: str
+    recipients: tuple[str, ...]
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BackupRecord:
     """The commit record of one backup: everything that a restore needs to know.
 
@@ -131,6 +144,7 @@ class BackupRecord:
     policy_commit: str | None = None
     tool_version: str = ""
     notes: tuple[str, ...] = ()
+    encryption: Encryption | None = None
 
 
 def own_logs(record: BackupRecord) -> tuple[StoredLog, ...]:

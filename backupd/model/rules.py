@@ -122,3 +122,32 @@ class SourceRules:
     lag_logs_max: int | None = None
     lag_seconds_max: float | None = None
     wait_seconds_max: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRules:
+    """How much one verify reads; None everywhere: all of it, every time.
+
+    Attributes:
+        bytes_max: so many stored bytes.
+        share_max: such a part of all stored bytes, from 0 to 1.
+        budget_seconds_max: it begins no object after so long.
+        reverify_days: what was found sound in the last so many days is left out.
+    """
+
+    bytes_max: int | None = None
+    share_max: float | None = None
+    budget_seconds_max: float | None = None
+    reverify_days: int | None = None
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self == VerifyRules()
+
+    def budget_bytes(self, total_bytes: int) -> int | None:
+        """How much may be read of an archive of ``total_bytes``; None: any amount."""
+        if self.share_max is None:
+            return self.bytes_max
+        share_bytes = -int(-total_bytes * self.share_max // 1)
+        return share_bytes if self.bytes_max is None else min(share_bytes, self.bytes_max)

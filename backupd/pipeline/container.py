@@ -33,6 +33,7 @@ _SEAL = struct.Struct("<4sI32s")
 SEAL_BYTES = _FRAME.size + _SEAL.size
 _BLOCK_HEAD_BYTES = _FRAME.size + 4 + _BLOCK.size
 _PART_BYTES_MAX = 1 << 28
+HEAD_BYTES_MAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,12 @@ def damage(object_name: str, because: str, *, file: str = "", pages: tuple[int, 
 
 def head_of(object_name: str, kind: str, repository: str, **facts: object) -> bytes:
     """The head's JSON: canonical, and naming the object so that a swap is seen."""
-    content = {"kind": kind, "object": object_name, "repository": repository, **facts}
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return canonical({"kind": kind, "object": object_name, "repository": repository, **facts})
+
+
+def canonical(head: dict[str, Any]) -> bytes:
+    """A head as bytes; equal heads are equal bytes."""
+    return json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _skippable(tag: bytes, payload: bytes) -> bytes:
@@ -163,17 +168,27 @@ def unpack(object_name: str, pieces: Iterable[bytes], kind: str) -> tuple[dict[s
     """
     source = _Pieces(pieces, object_name)
     sealed = blake3_hasher()
+    head = _head(object_name, source, sealed, kind)
+    return head, _blocks(source, sealed, object_name)
+
+
+def read_head(object_name: str, start: bytes, kind: str) -> dict[str, Any]:
+    """The head of an object from its first bytes, ``HEAD_BYTES_MAX`` or all that it has. Raises DamageFound."""
+    return _head(object_name, _Pieces([start], object_name), blake3_hasher(), kind)
+
+
+def _head(object_name: str, source: _Pieces, sealed: Any, kind: str) -> dict[str, Any]:
     tag, payload = _take_skippable(source, sealed, object_name)
     if tag != b"BKDH":
         raise damage(object_name, "it does not begin with a head")
     try:
-        head = json.loads(payload)
+        head: dict[str, Any] = json.loads(payload)
         named, its_kind = head["object"], head["kind"]
     except (ValueError, KeyError, TypeError):
         raise damage(object_name, "its head is not readable") from None
     if named != object_name or its_kind != kind:
         raise damage(object_name, f"these are the bytes of another object: {its_kind} {named}")
-    return head, _blocks(source, sealed, object_name)
+    return head
 
 
 def _take_skippable(source: _Pieces, sealed: Any, object_name: str) -> tuple[bytes, bytes]:

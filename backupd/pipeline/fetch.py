@@ -22,8 +22,17 @@ from backupd.digests import blake3_hasher, sha256_hasher
 from backupd.errors import DamageFound
 from backupd.model.records import Progress, StoredFile, StoredSegment
 from backupd.pages import Hashes, page_hashes
+from backupd.pipeline.cipher import KeyFinder, cipher_for, unpack_clear
 from backupd.pipeline.compress import BadFrame, Decompressor
-from backupd.pipeline.container import Block, damage, parse_block, read_table, table_bytes_max, unpack
+from backupd.pipeline.container import (
+    HEAD_BYTES_MAX,
+    Block,
+    damage,
+    parse_block,
+    read_head,
+    read_table,
+    table_bytes_max,
+)
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.pipeline.stage import Local, Stage
 from backupd.pipeline.stream import read_map
@@ -31,17 +40,8 @@ from backupd.ports import ObjectStore, PageFile, ReportProgress
 from backupd.steps import step
 
 # Below this share of a segment's super-blocks, single blocks are read instead of the whole object.
-_WHOLE_SEGMENT_SHARE = 0.5
+WHOLE_SEGMENT_SHARE = 0.5
 _WRITE_OUT_BYTES = 32 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class FetchPlan:
-    """What a fetch would do: pages that are here already, pages and stored bytes (about) to be read."""
-
-    local_pages: int
-    fetch_pages: int
-    fetch_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +68,13 @@ def hashed_pieces(store: ObjectStore, name: str, sha256: str, *, file: str = "")
         raise damage(name, "its SHA-256 is not the one in the backup's record", file=file)
 
 
-def load_map(store: ObjectStore, stored: StoredFile) -> Hashes:
-    """The page map of a stored file. Raises DamageFound, ObjectMissing."""
+def load_map(store: ObjectStore, stored: StoredFile, keys: KeyFinder | None = None) -> Hashes:
+    """The page map of a stored file. Raises DamageFound, ObjectMissing, KeyMissing."""
     name = stored.map.name
     try:
-        return read_map(name, hashed_pieces(store, name, stored.map.sha256), stored.page_count)
+        return read_map(name, hashed_pieces(store, name, stored.map.sha256), stored.page_count, keys)
     except DamageFound as problem:
         raise damage(name, problem.because, file=stored.path) from problem
-
-
-def plan_fetch(
-    stored: StoredFile, store: ObjectStore, stage_place: Path | PageFile, live_place: Path | PageFile | None = None
-) -> FetchPlan:
-    """What ``fetch_file`` would reuse and read now; writes nothing, reads only the page map from the archive."""
-    page_map = load_map(store, stored)
-    segments = Layout.of(stored).stored_segments(stored)
-    with Local(stage_place, stored) as stage, Local(live_place, stored) as live:
-        local_pages = 0
-        fetch_bytes = 0
-        for segment, blocks in segments:
-            wanted = 0
-            for block in blocks:
-                here = stage.matching(block, page_map) | live.matching(block, page_map)
-                wanted += not here.all()
-                local_pages += block.page_count if here.all() else 0
-            share = wanted / len(blocks)
-            fetch_bytes += int(segment.stored_bytes * (1.0 if share >= _WHOLE_SEGMENT_SHARE else share))
-    return FetchPlan(local_pages, stored.page_count - local_pages, fetch_bytes)
 
 
 def fetch_file(
@@ -103,6 +83,7 @@ def fetch_file(
     stage_place: Path | PageFile,
     live_place: Path | PageFile | None = None,
     *,
+    keys: KeyFinder | None = None,
     workers: int = 2,
     report: ReportProgress | None = None,
 ) -> FetchResult:
@@ -115,19 +96,21 @@ def fetch_file(
         ObjectMissing: an object is not there.
         ArchiveUnreachable: the archive cannot be read now.
         NotHealthy: the stage cannot be written (disk full, permission).
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    page_map = load_map(store, stored)
+    page_map = load_map(store, stored, keys)
     step("fetch.open")
     with (
         Stage(stage_place, stored) as stage,
         Local(live_place, stored) as live,
         ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool,
     ):
-        sides = _Sides(stored, store, page_map, stage, live)
+        sides = _Sides(stored, store, page_map, stage, live, keys)
         fetch = _Fetch(sides, pool, 2 * workers, report)
         fetch.run(use_local=True)
         if fetch.plain != stored.blake3 and fetch.reused_pages:
             # A page that is not the archived one had its hash: 2**-64, but then only fetching everything helps.
+            stage.distrust()
             fetch = _Fetch(sides, pool, 2 * workers, report)
             fetch.run(use_local=False)
         if fetch.plain != stored.blake3:
@@ -146,6 +129,7 @@ class _Sides:
     page_map: Hashes
     stage: Stage
     live: Local
+    keys: KeyFinder | None
 
 
 class _Fetch:
@@ -153,7 +137,7 @@ class _Fetch:
 
     def __init__(self, sides: _Sides, pool: ThreadPoolExecutor, ahead_max: int, report: ReportProgress | None) -> None:
         self._stored, self._store, self._page_map = sides.stored, sides.store, sides.page_map
-        self._stage, self._live = sides.stage, sides.live
+        self._stage, self._live, self._keys = sides.stage, sides.live, sides.keys
         self._segments = Layout.of(sides.stored).stored_segments(sides.stored)
         self._pool, self._report = pool, report
         self._ahead: deque[Future[bytes]] = deque()
@@ -198,7 +182,7 @@ class _Fetch:
         return True
 
     def _take_segment(self, segment: StoredSegment, blocks: list[SuperBlock], wanted: set[int]) -> None:
-        whole = len(wanted) >= len(blocks) * _WHOLE_SEGMENT_SHARE
+        whole = len(wanted) >= len(blocks) * WHOLE_SEGMENT_SHARE
         fetched = (self._whole(segment, blocks) if whole else self._single(segment, blocks, wanted)) if wanted else None
         for block in blocks:
             if fetched is not None and (whole or block.number in wanted):
@@ -239,7 +223,7 @@ class _Fetch:
         pieces = hashed_pieces(self._store, segment.name, segment.sha256, file=self._stored.path)
         span = (blocks[0].first_page, blocks[-1].pages[1])
         try:
-            _, found = unpack(segment.name, pieces, "segment")
+            _, found = unpack_clear(segment.name, pieces, "segment", self._keys)
             count = 0
             for got in found:
                 span = (blocks[min(count, len(blocks) - 1)].first_page, span[1])
@@ -256,12 +240,18 @@ class _Fetch:
         self.read_bytes += tail
         if len(rows) != len(blocks):
             raise damage(segment.name, "its table has another number of super-blocks", file=self._stored.path)
+        cipher = None
+        if self._keys is not None:
+            start = self._store.read_range(segment.name, 0, HEAD_BYTES_MAX)
+            cipher = cipher_for(segment.name, read_head(segment.name, start, "segment"), self._keys)
         for row, block in zip(rows, blocks, strict=True):
             if block.number in wanted:
                 if row.offset + row.length > segment.stored_bytes:
                     raise damage(segment.name, "its table points beyond its end", file=self._stored.path)
                 self.read_bytes += row.length
-                yield parse_block(segment.name, row, self._store.read_range(segment.name, row.offset, row.length))
+                block_bytes = self._store.read_range(segment.name, row.offset, row.length)
+                found = parse_block(segment.name, row, block_bytes)
+                yield cipher.decrypt(segment.name, found) if cipher else found
 
     def _retire(self) -> None:
         plain = self._ahead.popleft().result()

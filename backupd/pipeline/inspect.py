@@ -12,8 +12,9 @@ from backupd.digests import blake3_hasher
 from backupd.errors import BackupdError, DamageFound, ObjectMissing
 from backupd.model.records import StoredFile, StoredSegment
 from backupd.pages import Hashes, page_hashes
+from backupd.pipeline.cipher import KeyFinder, cipher_for, unpack_clear
 from backupd.pipeline.compress import BadFrame, Decompressor
-from backupd.pipeline.container import Block, damage, salvage, unpack
+from backupd.pipeline.container import HEAD_BYTES_MAX, Block, damage, read_head, salvage
 from backupd.pipeline.fetch import expand, hashed_pieces, load_map
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.ports import ObjectStore
@@ -33,16 +34,39 @@ def inspect_file(
     stored: StoredFile,
     store: ObjectStore,
     on_problem: Callable[[FileProblem], None],
-    on_bytes: Callable[[int], None],
+    on_read: Callable[[str, int], None],
     *,
+    keys: KeyFinder | None = None,
     workers: int = 2,
 ) -> None:
-    """Read every object of the file and tell ``on_problem`` whatever is wrong, ``on_bytes`` what was read.
+    """Read every object of the file and tell ``on_problem`` whatever is wrong.
+
+    ``on_read`` is told the name and the stored bytes of each object that was read whole and is sound.
 
     Raises:
         ArchiveUnreachable: the archive cannot be read now.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    _Inspection(stored, store, on_problem, on_bytes, workers).run()
+    _Inspection(stored, store, on_problem, on_read, keys, workers).run()
+
+
+def inspect_segment(
+    stored: StoredFile,
+    store: ObjectStore,
+    segment: StoredSegment,
+    on_problem: Callable[[FileProblem], None],
+    on_read: Callable[[str, int], None],
+    *,
+    keys: KeyFinder | None = None,
+    workers: int = 2,
+) -> None:
+    """Read one segment of the file: its SHA-256, its seal, and every super-block expanded; not its page map.
+
+    Raises:
+        ArchiveUnreachable: the archive cannot be read now.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
+    """
+    _Inspection(stored, store, on_problem, on_read, keys, workers).run_one(segment)
 
 
 class _Inspection:
@@ -51,11 +75,12 @@ class _Inspection:
         stored: StoredFile,
         store: ObjectStore,
         on_problem: Callable[[FileProblem], None],
-        on_bytes: Callable[[int], None],
+        on_read: Callable[[str, int], None],
+        keys: KeyFinder | None,
         workers: int,
     ) -> None:
-        self._stored, self._store = stored, store
-        self._on_problem, self._on_bytes = on_problem, on_bytes
+        self._stored, self._store, self._keys = stored, store, keys
+        self._on_problem, self._on_read = on_problem, on_read
         self._workers = workers
         self._decompressor = Decompressor()
         self._hasher = blake3_hasher()
@@ -74,6 +99,17 @@ class _Inspection:
         if self._sound and self._hasher.hexdigest() != self._stored.blake3:
             self._tell(FileProblem(self._stored.map.name, "the file's BLAKE3 is not the one in the record"))
 
+    def run_one(self, wanted: StoredSegment) -> None:
+        try:
+            segments = Layout.of(self._stored).stored_segments(self._stored)
+        except DamageFound as problem:
+            self._tell(FileProblem(self._stored.map.name, problem.because))
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
+            for segment, blocks in segments:
+                if segment == wanted:
+                    self._segment(pool, segment, blocks, None)
+
     def _tell(self, problem: FileProblem) -> None:
         self._sound = False
         self._on_problem(problem)
@@ -82,7 +118,7 @@ class _Inspection:
         name = self._stored.map.name
         for again in (False, True):
             try:
-                page_map = load_map(self._store, self._stored)
+                page_map = load_map(self._store, self._stored, self._keys)
             except ObjectMissing:
                 self._tell(FileProblem(name, "it is missing"))
                 return None
@@ -92,7 +128,7 @@ class _Inspection:
                     return None
                 self._forget(name)
             else:
-                self._on_bytes(self._stored.map.stored_bytes)
+                self._on_read(name, self._stored.map.stored_bytes)
                 return page_map
         return None
 
@@ -114,7 +150,7 @@ class _Inspection:
                     return
                 self._forget(segment.name)
             else:
-                self._on_bytes(segment.stored_bytes)
+                self._on_read(segment.name, segment.stored_bytes)
                 return
 
     def _read_segment(
@@ -123,7 +159,8 @@ class _Inspection:
         ahead: deque[Future[bytes]] = deque()
         count = 0
         try:
-            _, found = unpack(segment.name, hashed_pieces(self._store, segment.name, segment.sha256), "segment")
+            pieces = hashed_pieces(self._store, segment.name, segment.sha256)
+            _, found = unpack_clear(segment.name, pieces, "segment", self._keys)
             for got in found:
                 if count < len(blocks):
                     ahead.append(pool.submit(self._expand, page_map, segment.name, blocks[count], got))
@@ -151,22 +188,28 @@ class _Inspection:
     ) -> None:
         """Find the super-blocks that are still whole, wherever they stand; the others are named by their pages."""
         data = b"".join(self._store.read(segment.name))
-        whole = self._still_whole(data, blocks, page_map)
+        whole = self._still_whole(segment.name, data, blocks, page_map)
         bad = [block for block in blocks if block.number not in whole]
         if not bad:
             self._tell(FileProblem(segment.name, f"{problem.because}; all its pages can still be read"))
         for first, last in _runs(bad):
             self._tell(FileProblem(segment.name, problem.because, first.first_page, last.pages[1]))
 
-    def _still_whole(self, data: bytes, blocks: list[SuperBlock], page_map: Hashes | None) -> set[int]:
+    def _still_whole(self, name: str, data: bytes, blocks: list[SuperBlock], page_map: Hashes | None) -> set[int]:
         by_number = {block.number: block for block in blocks}
         whole = set()
+        try:
+            cipher = cipher_for(name, read_head(name, data[:HEAD_BYTES_MAX], "segment"), self._keys)
+        except DamageFound:
+            cipher = None  # nothing of an encrypted segment can be read without its head
         for offset, header in salvage(data):
             block = by_number.get(header.number)
             if block is None:
                 continue
-            with suppress(BadFrame):
-                plain = self._decompressor.decompress(data[offset : offset + header.frame_bytes], block.size_bytes)
+            with suppress(BadFrame, DamageFound):
+                got = Block(header, data[offset : offset + header.frame_bytes])
+                frame = cipher.decrypt(name, got).frame if cipher else got.frame
+                plain = self._decompressor.decompress(frame, block.size_bytes)
                 expected = None if page_map is None else page_map[block.first_page : block.pages[1] + 1]
                 if expected is None or bool((page_hashes(plain, self._stored.page_bytes) == expected).all()):
                     whole.add(block.number)

@@ -7,7 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from backupd.durable import sync_directory
+from backupd.pages import filled_runs
 from backupd.ports import PageFile
+
+_HOLE_BYTES = 4096  # what filesystems allocate by
 
 
 class SingleFile:
@@ -58,12 +61,12 @@ class SingleFile:
             return b""
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """See ``ports.PageFile``."""
+        """See ``ports.PageFile``; in a file that was empty zeros are there already, and stay holes."""
         view = memoryview(data)
-        while view and self._descriptor is not None:
-            written = os.pwrite(self._descriptor, view, offset)
-            offset += written
-            view = view[written:]
+        for first, last in filled_runs(view, _HOLE_BYTES) if self._was_empty else ((0, len(view)),):
+            part = view[first:last]
+            while part and self._descriptor is not None:
+                part = part[os.pwrite(self._descriptor, part, offset + last - len(part)) :]
 
     def start_writing_out(self, offset: int, length: int) -> None:
         """See ``ports.PageFile``.

@@ -103,6 +103,14 @@ class Stage(Local):
         except OSError as problem:
             raise self._not_writable(problem) from problem
 
+    def distrust(self) -> None:
+        """What was written may be wrong: from now on zeros are written too, and not left to be what is there."""
+        try:
+            self._made.close()
+            self._made.open(self._stored.size_bytes)
+        except OSError as problem:
+            raise self._not_writable(problem) from problem
+
     def start_writing_out(self, offset: int, length: int) -> None:
         """Ask the kernel to begin writing this range, so that ``make_durable`` need not wait for it all."""
         self._made.start_writing_out(offset, length)

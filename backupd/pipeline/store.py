@@ -9,6 +9,7 @@ most ``2 * workers + 1`` super-blocks are in memory.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,8 +22,9 @@ from backupd.digests import blake3_hasher
 from backupd.errors import NotHealthy
 from backupd.model.records import Progress, StoredFile, StoredMap, StoredSegment
 from backupd.pages import Hashes, page_hashes
+from backupd.pipeline.cipher import DataKey, ObjectCipher
 from backupd.pipeline.compress import DEFAULT_LEVEL, Compressor
-from backupd.pipeline.container import Block, BlockHeader, pack
+from backupd.pipeline.container import Block, BlockHeader, head_of, pack
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.pipeline.stream import map_pieces, pack_stream
 from backupd.ports import PageSource, ReportProgress, StoredObject
@@ -33,10 +35,19 @@ _BAD_PAGES_LISTED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class NewObject:
-    """The name that the next object will get, and the head that its bytes begin with."""
+    """The name that the next object will get, the head that its bytes begin with, and what encrypts its blocks."""
 
     name: str
     head: bytes
+    cipher: ObjectCipher | None = None
+
+
+def new_object(name: str, kind: str, repository: str, key: DataKey | None, **facts: object) -> NewObject:
+    """An object to write: its head names it, and with a key says how it is encrypted."""
+    if key is None:
+        return NewObject(name, head_of(name, kind, repository, **facts))
+    head = head_of(name, kind, repository, encryption=key.new_encryption(), **facts)
+    return NewObject(name, head, ObjectCipher(key, json.loads(head)))
 
 
 class SegmentSink(Protocol):
@@ -154,7 +165,8 @@ class _Storing:
         for numbers in self._reader.layout.segments():
             new = self._sink.next_segment()
             step("pipeline.segment")
-            it = self._sink.put(new, pack(new.head, self._blocks(numbers, file_number)))
+            blocks = self._blocks(numbers, file_number)
+            it = self._sink.put(new, pack(new.head, new.cipher.encrypt(blocks) if new.cipher else blocks))
             self.stored_bytes += it.size_bytes
             first, last = self._reader.layout.block(numbers[0]), self._reader.layout.block(numbers[-1])
             pages = last.first_page + last.page_count - first.first_page
@@ -256,6 +268,6 @@ def store_file(
 def _store_map(storing: _Storing, sink: SegmentSink, file_number: int, level: int) -> StoredMap:
     new = sink.next_map(file_number)
     step("pipeline.map")
-    stored = sink.put(new, pack_stream(new.head, map_pieces(storing.map), level))
+    stored = sink.put(new, pack_stream(new.head, map_pieces(storing.map), level, new.cipher))
     storing.stored_bytes += stored.size_bytes
     return StoredMap(stored.name, len(storing.map), stored.size_bytes, stored.sha256)

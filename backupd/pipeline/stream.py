@@ -10,15 +10,19 @@ import numpy as np
 
 from backupd.errors import NotHealthy
 from backupd.pages import Hashes
+from backupd.pipeline.cipher import KeyFinder, ObjectCipher, unpack_clear
 from backupd.pipeline.compress import DEFAULT_LEVEL, BadFrame, Compressor, Decompressor
-from backupd.pipeline.container import Block, BlockHeader, damage, pack, unpack
+from backupd.pipeline.container import Block, BlockHeader, damage, pack
 
 _BLOCK_BYTES = 1 << 20
 
 
-def pack_stream(head: bytes, plain: Iterable[bytes], level: int = DEFAULT_LEVEL) -> Iterator[bytes]:
+def pack_stream(
+    head: bytes, plain: Iterable[bytes], level: int = DEFAULT_LEVEL, cipher: ObjectCipher | None = None
+) -> Iterator[bytes]:
     """The container of ``plain``, whose pieces become blocks as they are (give pieces of about 1 MiB)."""
-    return pack(head, _blocks(plain, Compressor(level)))
+    blocks = _blocks(plain, Compressor(level))
+    return pack(head, cipher.encrypt(blocks) if cipher else blocks)
 
 
 def _blocks(plain: Iterable[bytes], compressor: Compressor) -> Iterator[Block]:
@@ -27,17 +31,21 @@ def _blocks(plain: Iterable[bytes], compressor: Compressor) -> Iterator[Block]:
         yield Block(BlockHeader(number, 0, 0, 0, len(piece), len(frame)), frame)
 
 
-def unpack_stream(object_name: str, pieces: Iterable[bytes], kind: str) -> tuple[dict[str, Any], Iterator[bytes]]:
+def unpack_stream(
+    object_name: str, pieces: Iterable[bytes], kind: str, keys: KeyFinder | None = None
+) -> tuple[dict[str, Any], Iterator[bytes]]:
     """The head and the plain pieces; whole and sound once the iterator has ended.
 
     Raises:
         DamageFound: at once, or from the iterator.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    head, blocks = unpack(object_name, pieces, kind)
-    return head, _plain(object_name, blocks)
+    head, blocks = unpack_clear(object_name, pieces, kind, keys)
+    return head, expand_stream(object_name, blocks)
 
 
-def _plain(object_name: str, blocks: Iterator[Block]) -> Iterator[bytes]:
+def expand_stream(object_name: str, blocks: Iterator[Block]) -> Iterator[bytes]:
+    """The plain pieces of blocks whose frames are in clear. Raises DamageFound."""
     decompressor = Decompressor()
     for number, block in enumerate(blocks):
         if block.header.number != number:
@@ -73,13 +81,14 @@ def map_pieces(hashes: Hashes) -> Iterator[bytes]:
         yield hashes[start : start + count].astype("<u8", copy=False).tobytes()
 
 
-def read_map(object_name: str, pieces: Iterable[bytes], page_count: int) -> Hashes:
+def read_map(object_name: str, pieces: Iterable[bytes], page_count: int, keys: KeyFinder | None = None) -> Hashes:
     """The page map in the object ``object_name``: one hash a page.
 
     Raises:
         DamageFound: the object is damaged, or holds another number of pages.
+        KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    _, plain = unpack_stream(object_name, pieces, "map")
+    _, plain = unpack_stream(object_name, pieces, "map", keys)
     hashes = np.empty(page_count, dtype=np.uint64)
     filled = 0
     for piece in plain:

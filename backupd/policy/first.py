@@ -86,6 +86,7 @@ def render_policy(
     engine: str = "sqlite",
     data_directories: Mapping[str, str] | None = None,
     bin_directory: str | None = None,
+    encryption: str = "",
 ) -> str:
     """The text of a first policy: a full every week, an incremental every day, kept for 28 days.
 
@@ -97,6 +98,7 @@ def render_policy(
         engine: sqlite or postgres.
         data_directories: for postgres where the files of each copy are.
         bin_directory: for postgres where its programs are; None: found by the server's version.
+        encryption: the text of the table ``[encryption]``, or nothing.
     """
     places = data_directories or {}
     tables = "\n".join(_copy_table(name, where, places.get(name), engine) for name, where in copies.items())
@@ -109,8 +111,10 @@ def render_policy(
     )
     if engine == "postgres":
         programs = "" if bin_directory is None else f"bin_directory = {_quoted(bin_directory)}\n"
-        return head + _POSTGRES_TEXT.format(programs=programs) + _REST_TEXT.format(warn='"16GiB"')
-    return head + _SQLITE_TEXT.format(active=_quoted(active or "")) + _REST_TEXT.format(warn='"1GiB"')
+        text = head + _POSTGRES_TEXT.format(programs=programs) + _REST_TEXT.format(warn='"16GiB"')
+    else:
+        text = head + _SQLITE_TEXT.format(active=_quoted(active or "")) + _REST_TEXT.format(warn='"1GiB"')
+    return f"{text}\n{encryption}" if encryption else text
 
 
 def _copy_table(name: str, where: str, data_directory: str | None, engine: str) -> str:
@@ -134,8 +138,10 @@ def write_first_files(
     engine: str = "sqlite",
     data_directories: Mapping[str, str] | None = None,
     bin_directory: str | None = None,
+    encryption: str = "",
+    keys: Mapping[Path, str] | None = None,
 ) -> list[Path]:
-    """Write ``backupd.toml`` (unless it is there) and ``policies/<database>.toml`` below ``directory``.
+    """Write ``backupd.toml`` (unless it is there), ``policies/<database>.toml`` and ``keys`` below ``directory``.
 
     The policy is checked before anything is written; files are 0600, directories 0700.
 
@@ -151,21 +157,23 @@ def write_first_files(
         engine=engine,
         data_directories=data_directories,
         bin_directory=bin_directory,
+        encryption=encryption,
     )
     config, policy = directory / "backupd.toml", directory / "policies" / f"{database}.toml"
     check_policy_text(text, policy)
-    if policy.exists():
-        raise Refused(
-            f"{policy} is not overwritten",
-            because="a policy of that name is there already",
-            next_step=f"edit {policy}, or remove it first",
-        )
+    for taken, what in ((policy, "policy"), *((path, "key") for path in keys or {})):
+        if taken.exists():
+            raise Refused(
+                f"{taken} is not overwritten",
+                because=f"a {what} of that name is there already",
+                next_step=f"edit {taken}, or remove it first" if what == "policy" else f"move {taken} away first",
+            )
     written = [] if config.exists() else [(config, render_service_config())]
-    written.append((policy, text))
+    written += [*(keys or {}).items(), (policy, text)]
     try:
-        for missing in [place for place in reversed([policy.parent, *policy.parent.parents]) if not place.exists()]:
-            missing.mkdir(mode=0o700)  # one by one: with parents=True those above would be open to all
         for path, content in written:
+            for missing in [place for place in reversed(path.parents) if not place.exists()]:
+                missing.mkdir(mode=0o700)  # one by one: with parents=True those above would be open to all
             with open(path, "x", encoding="utf-8", opener=_private) as file:
                 file.write(content)
     except OSError as error:

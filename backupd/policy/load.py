@@ -153,9 +153,13 @@ def load_policy_of(config: ServiceConfig, database: str) -> LoadedPolicy:
         NotFound: no policy names the database.
         ConfigInvalid: its policy is not valid, or it has two.
     """
+    from backupd.policy.skim import stands_alone
+
     own = config.policies_dir / f"{database}.toml"
-    if (alone := _read_alone(own, database)) is not None:
-        return alone
+    loaded, _ = _read_policy(own) if own.is_file() else (None, [])
+    # A node may have ten thousand policies: a command about one database only skims the others.
+    if loaded is not None and loaded.policy.database == database and stands_alone(own, loaded.policy):
+        return loaded
     good, problems = _read_directory(config.policies_dir)
     about_it = [problem for problem in problems if problem.file == own or problem.database == database]
     if about_it:
@@ -172,20 +176,6 @@ def load_policy_of(config: ServiceConfig, database: str) -> LoadedPolicy:
     )
 
 
-def _read_alone(own: Path, database: str) -> LoadedPolicy | None:
-    """The policy in its own file, where no other file names its database or its files; None: read them all.
-
-    A node may have ten thousand policies; each command about one database only skims the others.
-    """
-    from backupd.policy.skim import another_names
-
-    loaded, _ = _read_policy(own) if own.is_file() else (None, [])
-    if loaded is None or loaded.policy.database != database:
-        return None
-    places = [copy.place for copy in loaded.policy.copies.values()]
-    return None if another_names(own, database, places) else loaded
-
-
 def _invalid(problems: list[Problem], what: str, next_step: str) -> ConfigInvalid:
     from backupd.policy.problems import config_invalid
 
@@ -194,6 +184,7 @@ def _invalid(problems: list[Problem], what: str, next_step: str) -> ConfigInvali
 
 def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Problem]]:
     from backupd.policy.problems import Problem
+    from backupd.policy.second_archive import shared_with_others
 
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == ".toml" and not path.name.startswith("."))
@@ -216,6 +207,9 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
         if shared:
             problems.append(Problem(path, 0, "copies", shared, database))
             continue
+        if shared := shared_with_others(loaded.policy, good):
+            problems.append(Problem(path, 0, "second_archive", shared, database))
+            continue
         good[database] = loaded
         for name, place in loaded.policy.copies.items():
             taken[os.path.realpath(place.place)] = f"copy {name} of {database}"
@@ -233,6 +227,7 @@ def _file_of_another(loaded: LoadedPolicy, taken: Mapping[str, str]) -> str:
 def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
+    from backupd.policy.second_archive import same_on_disk
 
     found, problems = _read(path, Policy)
     if not isinstance(found, Policy):
@@ -240,6 +235,8 @@ def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     same = _same_file_on_disk(found)
     if same is not None:
         return None, [Problem(path, 0, "copies", same, found.database)]
+    if one_place := same_on_disk(found):
+        return None, [Problem(path, 0, "second_archive.url", one_place, found.database)]
     warnings = []
     if path.stem != found.database:
         warnings.append(f"{path.name} is the policy of {found.database}; {found.database}.toml would be easier to find")

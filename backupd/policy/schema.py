@@ -8,10 +8,21 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from backupd.model.rules import Calendar, RetentionRules, ScheduleRules, SourceRule, SourceRules, parse_calendar
+from backupd.model.rules import (
+    Calendar,
+    RetentionRules,
+    ScheduleRules,
+    SourceRule,
+    SourceRules,
+    VerifyRules,
+    parse_calendar,
+)
+from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
 from backupd.policy.problems import ProblemsAt
+from backupd.policy.s3 import S3Options, split_s3
+from backupd.policy.second_archive import SecondArchive, places_problem
 from backupd.policy.sections import (
     ArchiveOptions,
     BackupOptions,
@@ -28,6 +39,7 @@ from backupd.policy.sections import (
     StampOptions,
     TruncationOptions,
 )
+from backupd.policy.verify import VerifyOptions, read_rules
 
 _SOURCE_RULES = {"sqlite": ("passive-only",), "postgres": ("passive-only", "prefer-passive")}
 
@@ -60,8 +72,9 @@ class Policy(Section):
 
     database: Name = Field(description="The database's name, of a-z, 0-9 and '-'.")
     engine: Literal["sqlite", "postgres"] = Field(description="What kind of database it is; sqlite or postgres.")
-    archive: str = Field(description="Where backups rest: file:///absolute/directory.")
+    archive: str = Field(description="Where backups rest: file:///absolute/directory or s3://bucket/prefix.")
     copies: dict[Name, CopyPlace] = Field(description="Exactly two copies, by name.")
+    s3: S3Options = Field(default_factory=S3Options)
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions)
     postgres: PostgresOptions = Field(default_factory=PostgresOptions)
     schedule: ScheduleOptions = Field(default_factory=ScheduleOptions)
@@ -75,9 +88,16 @@ class Policy(Section):
     )
     check: CheckOptions = Field(default_factory=CheckOptions)
     archive_options: ArchiveOptions = Field(default_factory=ArchiveOptions)
+    encryption: EncryptionOptions | None = Field(
+        default=None, description="To whom backups are encrypted; an archive in S3 must say, if only mode = 'none'."
+    )
     retention: RetentionOptions = Field(default_factory=RetentionOptions)
+    second_archive: SecondArchive | None = Field(
+        default=None, description="A second place that every backup is copied to; none without this table."
+    )
     truncation: TruncationOptions = Field(default_factory=TruncationOptions)
     restore: RestoreOptions = Field(default_factory=RestoreOptions)
+    verify: VerifyOptions = Field(default_factory=VerifyOptions)
 
     @field_validator("archive")
     @classmethod
@@ -87,10 +107,36 @@ class Policy(Section):
         except ValueError:
             parts = urlsplit("")
         if parts.scheme == "s3":
-            raise ValueError("archives in S3 are not built yet; use file:///absolute/directory")
+            split_s3(value)
+            return value
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-            raise ValueError(f"{value!r} is not an archive; write it like file:///backups")
+            raise ValueError(f"{value!r} is not an archive; write it like file:///backups or s3://bucket/prefix")
         return value
+
+    @field_validator("second_archive")
+    @classmethod
+    def _second_archive_is_another_place(
+        cls, second: SecondArchive | None, info: ValidationInfo
+    ) -> SecondArchive | None:
+        if second is None:
+            return None
+        try:
+            cls._archive_is_a_place(second.url)
+        except ValueError as problem:
+            raise ProblemsAt([(("url",), str(problem))]) from problem
+        same = places_problem(info.data["archive"], second.url) if "archive" in info.data else ""
+        if same:
+            raise ProblemsAt([(("url",), same)])
+        return second
+
+    @model_validator(mode="after")
+    def _s3_is_of_a_bucket(self) -> Policy:
+        if "s3" in self.model_fields_set and not any(place.startswith("s3:") for place in self._places()):
+            raise ProblemsAt([(("s3",), "this table is of archives in S3, and this database's archive is a directory")])
+        return self
+
+    def _places(self) -> tuple[str, ...]:
+        return (self.archive,) if self.second_archive is None else (self.archive, self.second_archive.url)
 
     @field_validator("copies")
     @classmethod
@@ -171,6 +217,13 @@ class Policy(Section):
             raise ProblemsAt([(("snapshot_command",), sentence)])
         return self
 
+    @model_validator(mode="after")
+    def _a_bucket_says_who_may_read(self) -> Policy:
+        if self.encryption is None and any(place.startswith("s3:") for place in self._places()):
+            sentence = "an archive in S3 must say it: mode = 'age' with recipients, 'passphrase', or plainly 'none'"
+            raise ProblemsAt([(("encryption",), sentence)])
+        return self
+
     @property
     def archive_path(self) -> str:
         """The directory of the archive."""
@@ -197,6 +250,11 @@ class Policy(Section):
             differential=words(schedule.differential),
             jitter_seconds_max=schedule.jitter_seconds_max,
         )
+
+    def verify_rules(self) -> VerifyRules:
+        """How much a verify reads, as the deciding function wants it."""
+        verify = self.verify
+        return read_rules(verify.budget, verify.budget_seconds_max, verify.reverify_days)
 
     def source_rules(self) -> SourceRules:
         """The source rule as the deciding function wants it."""

@@ -7,7 +7,15 @@ means what.  Every concrete class passes the one contract suite of its port
 
 from __future__ import annotations
 
-from backupd.ports.archive import ListsFolders, ObjectStore, StoredObject, StoreFeature
+from backupd.ports.archive import (
+    DeletesMany,
+    ListsFolders,
+    ObjectStore,
+    Probe,
+    ProbedStore,
+    StoredObject,
+    StoreFeature,
+)
 from backupd.ports.clock import Clock, ReportProgress
 from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
@@ -19,6 +27,7 @@ from backupd.ports.writer import Writer
 __all__ = [
     "Clock",
     "ClosedLog",
+    "DeletesMany",
     "Freeze",
     "FreezeEnd",
     "ListsFolders",
@@ -28,6 +37,8 @@ __all__ = [
     "PagesEnd",
     "Place",
     "Prepared",
+    "Probe",
+    "ProbedStore",
     "ProcessUse",
     "ProviderFeature",
     "ReportProgress",

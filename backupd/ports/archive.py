@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from backupd.errors import KeptByLock
 
 
 class StoreFeature(StrEnum):
@@ -14,6 +18,7 @@ class StoreFeature(StrEnum):
     CREATE_ONCE = "create-once"  # absent: one writer only, a lease file decides
     CHECKS_ON_ARRIVAL = "checks-on-arrival"  # absent: what was stored is read back before it counts
     CHEAP_LIST = "cheap-list"  # absent: listing costs money
+    OBJECT_LOCK = "object-lock"  # absent: whoever may delete can delete everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,12 @@ class ObjectStore(Protocol):
         """Where this is, in words for a person: ``/backups`` or ``s3://bucket/prefix``."""
         ...
 
-    def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
+    def create(
+        self, name: str, pieces: Iterable[bytes | memoryview], *, retain_until: datetime | None = None
+    ) -> StoredObject:
         """Write an object whole, or not at all; it is durable after ``sync``.
+
+        Until ``retain_until`` nobody can remove it, where the store has Object Lock and the policy asks for it.
 
         Raises:
             ObjectExists: the name is taken (also by an equal object).
@@ -63,7 +72,11 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, name: str) -> None:
-        """Remove an object; it may be gone already. Only prune calls this."""
+        """Remove an object; it may be gone already. Only prune calls this.
+
+        Raises:
+            KeptByLock: the store keeps it for now: it is locked, or we may not delete.
+        """
         ...
 
     def forget_cached(self, name: str) -> None:
@@ -85,4 +98,38 @@ class ListsFolders(Protocol):
         On S3 this is a listing with the delimiter ``/``: a request for each 1,000 folders.
         Raises ArchiveUnreachable.
         """
+        ...
+
+
+@runtime_checkable
+class DeletesMany(Protocol):
+    """A store that removes many objects in one request."""
+
+    def delete_many(self, names: Sequence[str]) -> Sequence[KeptByLock]:
+        """Remove them; they may be gone already. Answers with one error for each that is kept for now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a server was seen to honour, and the same in sentences for a person."""
+
+    features: frozenset[StoreFeature]
+    sentences: tuple[str, ...]
+
+
+@runtime_checkable
+class ProbedStore(Protocol):
+    """A store on a server that may honour less than it should, so it is tried out before it is written to."""
+
+    def probe(self) -> Probe:
+        """Try out what the server honours; writes and removes objects below ``probe/``.
+
+        Raises:
+            Refused: it lacks what an archive needs, or what the policy asks for.
+        """
+        ...
+
+    def trust(self, features: frozenset[StoreFeature]) -> None:
+        """Take these from an earlier probe; a store that was told nothing probes before it first writes."""
         ...

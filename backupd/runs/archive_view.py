@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from backupd.archive import names
-from backupd.errors import ArchiveUnreachable, NotFound, NotHealthy
+from backupd.archive.coverage import coverage_of
+from backupd.errors import ArchiveUnreachable, BackupdError, NotFound, NotHealthy
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.runs.context import RunContext
 from backupd.steps import step
 
-_FILE_NAME = "archive-view.json"
+_FILE_NAME, _SECOND_FILE_NAME = "archive-view.json", "second-archive-view.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class ArchiveView:
     recovery_window: dict[str, JsonValue] | None
     findings: tuple[str, ...]
     archive: str = ""
+    verified: dict[str, JsonValue] | None = None
+
+    def record_ids(self) -> frozenset[str]:
+        """The ids of all records, aborted ones too."""
+        return frozenset(names.label_in(name) for name in self.names if names.is_record(name))
 
 
 def refuse_vanished(context: RunContext) -> None:
@@ -48,8 +55,7 @@ def refuse_vanished(context: RunContext) -> None:
             f"the archive {context.policy.archive} is empty now",
             because=f"it held {len(kept.names)} records at {kept.seen_at.isoformat(timespec='seconds')}; "
             "a disk that is not mounted looks like this",
-            next_step="mount it; or, to begin a new archive at that place on purpose: "
-            f"rm {context.state_dir / _FILE_NAME}",
+            next_step=f"mount it; or, to begin a new archive at that place on purpose: rm {_place(context)}",
         ) from nothing
 
 
@@ -61,14 +67,20 @@ def remember_archive(context: RunContext) -> ArchiveView:
         NotHealthy: the state directory cannot be written.
     """
     view = look(context)
-    _write(context.state_dir / _FILE_NAME, view)
+    _write(_place(context), view)
     return view
+
+
+def remember_quietly(context: RunContext) -> None:
+    """Refresh what ``status`` knows of the archive; it reads the archive itself when this is missing."""
+    with suppress(BackupdError):
+        remember_archive(context)
 
 
 def remembered(context: RunContext) -> ArchiveView | None:
     """What was kept last; None when nothing was, or it cannot be understood."""
     try:
-        found = json.loads((context.state_dir / _FILE_NAME).read_text(encoding="utf-8"))
+        found = json.loads(_place(context).read_text(encoding="utf-8"))
         return ArchiveView(
             seen_at=datetime.fromisoformat(found["seen_at"]),
             names=tuple(found["names"]),
@@ -77,6 +89,7 @@ def remembered(context: RunContext) -> ArchiveView | None:
             recovery_window=found["recovery_window"],
             findings=tuple(found["findings"]),
             archive=str(found.get("archive", "")),
+            verified=found.get("verified"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -106,9 +119,11 @@ def look(context: RunContext) -> ArchiveView:
     except NotFound:
         return ArchiveView(now, known, None, None, None, (), context.policy.archive)
     from backupd.decide.restore_path import recovery_windows
-    from backupd.runs.fitness import unfit_backups
+    from backupd.runs.fitness import unfit_backups, verdicts_by_backup
 
-    unfit = unfit_backups(archive, listing)
+    verdicts = verdicts_by_backup(archive)
+    unfit = unfit_backups(archive, listing, verdicts)
+    verified = coverage_of(listing.backups, verdicts).share_of(listing.backups)
     windows = recovery_windows(listing.backups, unfit=unfit)
     window: dict[str, JsonValue] | None = None
     if windows:
@@ -123,7 +138,12 @@ def look(context: RunContext) -> ArchiveView:
         recovery_window=window,
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
         archive=context.policy.archive,
+        verified=dict(verified.to_json()),
     )
+
+
+def _place(context: RunContext) -> Path:
+    return context.state_dir / (_FILE_NAME if context.first is None else _SECOND_FILE_NAME)
 
 
 def _last(backups: tuple[ArchivedBackup, ...], kind: BackupType) -> dict[str, JsonValue] | None:
@@ -150,6 +170,7 @@ def _write(path: Path, view: ArchiveView) -> None:
             "recovery_window": view.recovery_window,
             "findings": list(view.findings),
             "archive": view.archive,
+            "verified": view.verified,
         }
     )
     step("runs.archive_view")

@@ -16,15 +16,16 @@ from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
 from backupd.model.states import RunEvent, RunState
 from backupd.ports import PagesEnd, Prepared
 from backupd.process import this_process
-from backupd.runs.archive_view import remember_archive
+from backupd.runs.archive_view import remember_quietly
 from backupd.runs.backup_plan import BackupPlan, plan_backup
 from backupd.runs.content import Content, checked_logs, lend_logs, store_logs, store_pages
 from backupd.runs.context import RunContext
+from backupd.runs.copy_archive import truncate_and_copy
 from backupd.runs.listing import backup_json
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.settle import settle
 from backupd.runs.snapshot import capture
-from backupd.runs.truncate import truncate_after_backup
 from backupd.runs.walk import Walk, told_as_role_change
 
 
@@ -66,7 +67,7 @@ def run_backup(
     if dry_run:
         plan = plan_backup(context, requested, dry_run=True)
         return BackupOutcome(plan, None, RunState.PLANNED, None, plan.notes)
-    with context.lease(f"{requested} backup of {context.database}"):
+    with one_run(context, f"{requested} backup of {context.database}"):
         recovered = recover_under_lease(context)
         for _ in range(context.policy.freeze.attempts_max - 1):
             try:
@@ -102,11 +103,9 @@ def _walk_once(context: RunContext, requested: BackupType, reason: str, before: 
                     walk.give_up(error)
                     raise
         finally:
-            _remember(context)
-        truncation = None
-        if archived.record.type.moves_stamp:
-            truncation = truncate_after_backup(context, archived.record.id)
-        return BackupOutcome(plan, archived.record, walk.state, truncation, tuple(walk.notes))
+            remember_quietly(context)
+        truncation, copied = truncate_and_copy(context, archived.record)
+        return BackupOutcome(plan, archived.record, walk.state, truncation, (*walk.notes, *copied))
 
 
 def _carry_out(walk: Walk, plan: BackupPlan) -> ArchivedBackup:
@@ -242,8 +241,7 @@ def _log_only(
 def _covers(prepared: datetime, last_commit_at: datetime | None) -> datetime:
     """Up to when the backup holds every commit, and after which it holds none.
 
-    Commits that came between the log's closing and the freeze are in a snapshot
-    too: a restore to a moment before them must not begin with it.
+    What was committed between the log's closing and the freeze is in a snapshot: no restore to before it uses it.
     """
     return prepared if last_commit_at is None else max(prepared, last_commit_at)
 
@@ -270,9 +268,9 @@ def _proven(walk: Walk, backup: OpenBackup, draft: BackupRecord, content: Conten
 def _committed(walk: Walk, backup: OpenBackup, record: BackupRecord) -> ArchivedBackup:
     """Commit; a reply that was lost is asked for once more, for the record may exist although the call failed.
 
-    When it stays unknown the run is left open: only what the archive says later,
-    when recovery asks it, can end it.
+    When it stays unknown the run is left open: only what recovery finds in the archive can end it.
     """
+    walk.context.still_ours()
     walk.commit_unknown = True
     try:
         archived = backup.commit(record)
@@ -290,11 +288,3 @@ def _settled(walk: Walk, archived: ArchivedBackup) -> None:
     walk.state, sentence = settle(walk.context, walk.run.id, walk.state, archived.record)
     if sentence:
         walk.note(sentence)
-
-
-def _remember(context: RunContext) -> None:
-    """Refresh what ``status`` knows of the archive; it reads the archive itself when this is missing."""
-    try:
-        remember_archive(context)
-    except BackupdError:
-        return

@@ -14,7 +14,7 @@ from backupd.journal.records import JsonValue
 from backupd.model.amounts import size_text
 from backupd.model.pair import CopyState, CopyStatus
 from backupd.model.records import BackupType
-from backupd.ports import ProviderFeature
+from backupd.ports import ProbedStore, ProviderFeature
 from backupd.runs.context import RunContext
 
 _WAIT_SECONDS = 60.0
@@ -66,6 +66,7 @@ def run_check(context: RunContext) -> CheckResult:
         ("policy", _policy),
         ("state directory", _state_directory),
         ("archive", _archive),
+        ("second archive", _second_archive),
         ("rights", lambda context: context.writer.rights()),
         ("replication", _replication),
         ("snapshot", _snapshot),
@@ -114,11 +115,12 @@ def _state_directory(context: RunContext) -> str:
 
 def _archive(context: RunContext) -> str:
     store = context.probe_store()
+    honours = f"; its server {', '.join(store.probe().sentences)}" if isinstance(store, ProbedStore) else ""
     try:
         archive = context.archive()
         found = archive.repository.identity_of(archive.dbid)
     except NotFound:
-        return f"{store.describe()} can be written, and nothing of {context.database} is there yet"
+        return f"{store.describe()} can be written, and nothing of {context.database} is there yet{honours}"
     if found.identity != context.writer.identity():
         raise Refused(
             f"{store.describe()} holds the backups of another database named {context.database}",
@@ -127,7 +129,21 @@ def _archive(context: RunContext) -> str:
         )
     listing = archive.list()
     damaged = f", {len(listing.findings)} of them damaged" if listing.findings else ""
-    return f"{store.describe()} can be written, and lists {len(listing.backups)} backups{damaged}"
+    return f"{store.describe()} can be written, and lists {len(listing.backups)} backups{damaged}{honours}"
+
+
+def _second_archive(context: RunContext) -> str:
+    if context.second is None:
+        return ""
+    from backupd.runs.second_archive import open_replica
+
+    store = context.second.probe_store()
+    try:
+        there = open_replica(context)
+    except NotFound:
+        there = None  # nothing was ever backed up, so there is nothing to be a replica of
+    held = "it is empty: the next backup begins it" if there is None else "it is a replica of the first"
+    return f"{store.describe()} can be written once and read back; {held}"
 
 
 def _replication(context: RunContext) -> str:

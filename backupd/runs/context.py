@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
     from backupd.journal.journal import Journal
     from backupd.policy.schema import Policy
+    from backupd.runs.one_run import OneRun
 
 
 def silent(progress: Progress) -> None:
@@ -74,12 +75,15 @@ class RunContext:
         probe_store: tries out whether the archive's store can be written once; raises ArchiveUnreachable.
         open_store: opens the archive's store without its records, for a quick look; raises ArchiveUnreachable.
         archive_free_bytes: free space where the archive is; None when that has no bound that is known.
-        lease: makes the lease that allows one run at a time; its argument names the run.
+        lease: makes this host's part of the lease that allows one run at a time (one_run.py has the rest).
         run_command: runs the policy's stop and start commands.
         read_policy_commit: asks git for the policy's commit.
         report: is told about progress.
         node: the name of this host.
         state_dir: this database's directory of local state.
+        second: the same database with the policy's second archive as its archive; None when it names none.
+        first: in such a second one, the context that it belongs to.
+        run: the run that holds the lease now.
     """
 
     database: str
@@ -100,6 +104,9 @@ class RunContext:
     node: str
     state_dir: Path
     report: ReportProgress = silent
+    second: RunContext | None = field(default=None, repr=False)
+    first: RunContext | None = field(default=None, repr=False)
+    run: OneRun | None = field(default=None, repr=False)
     _reading: DatabaseArchive | None = field(default=None, repr=False)
     _writing: DatabaseArchive | None = field(default=None, repr=False)
 
@@ -115,7 +122,14 @@ class RunContext:
             ArchiveUnreachable: it cannot be read now.
             NotFound: nothing was ever backed up there (only without ``create``).
             Refused: it is the archive of another database (only with ``create``).
+            Busy: a run on another host holds the lease of the database (only inside of a run).
         """
+        opened = self._opened(create=create)
+        if self.run is not None:
+            self.run.cover(opened, writes=create)
+        return opened
+
+    def _opened(self, *, create: bool) -> DatabaseArchive:
         if create:
             if self._writing is None:
                 self._writing = self.open_archive(self.writer.identity())
@@ -125,6 +139,22 @@ class RunContext:
         if self._reading is None:
             self._reading = self.open_archive(None)
         return self._reading
+
+    def still_ours(self) -> None:
+        """Ask the archive whether the run's lease is still held, where it has one. Raises Busy, ArchiveUnreachable."""
+        if self.run is not None and self.run.lease is not None:
+            self.run.lease.check()
+
+    def raise_if_lost(self) -> None:
+        """As ``still_ours``, from what the last renewal found; asks nobody. Raises Busy."""
+        if self.run is not None and self.run.lease is not None:
+            self.run.lease.raise_if_lost()
+
+    def forget_lease(self) -> None:
+        """The run is over: what is opened is not covered any more."""
+        for opened in (self._reading, self._writing):
+            if opened is not None:
+                opened.lease = None
 
     def tell(self, what: str, done_bytes: int = 0, total_bytes: int = 0, **facts: str) -> None:
         """Report one moment of progress."""

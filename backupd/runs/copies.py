@@ -6,6 +6,7 @@ from backupd.journal.records import RunKind
 from backupd.model.pair import CopyState
 from backupd.model.states import RunState
 from backupd.runs.context import RunContext
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.seed import seed_passive
 
@@ -32,7 +33,7 @@ def seed(context: RunContext, wait_seconds: float = 600.0) -> tuple[str, ...]:
         Busy: another run works on the database.
         NotHealthy: the active cannot be read.
     """
-    with context.lease(f"seed of {context.database}"):
+    with one_run(context, f"seed of {context.database}"):
         notes = list(recover_under_lease(context))
         run = context.journal.begin_run(database=context.database, kind=RunKind.SEED)
         try:

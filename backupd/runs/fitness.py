@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
+from backupd.archive.coverage import coverage_of
 from backupd.errors import DamageFound, ObjectMissing
 
 if TYPE_CHECKING:
@@ -37,36 +38,55 @@ def unfit_backups(archive: DatabaseArchive, listing: Listing, verdicts: Verdicts
     """Ids of backups that nothing may build on or be restored from, each with the reason.
 
     A newer sound verdict of a whole read takes an older bad one back (a medium
-    that was repaired); a lighter level never does.  ``verdicts`` are all of the
+    that was repaired); a lighter level never does, nor does a sample.  ``verdicts`` are all of the
     archive where the caller has read them already: each is a request.
     """
     unfit = {finding.backup_id: finding.sentence() for finding in listing.findings if finding.backup_id}
-    for backup_id, found in (verdicts if verdicts is not None else verdicts_by_backup(archive)).items():
-        sentence = _standing_damage(found)
-        if sentence is not None:
-            unfit[backup_id] = sentence
+    for backup_id, said in (verdicts_by_backup(archive) if verdicts is None else verdicts).items():
+        bad = standing_damage(said)
+        if bad is not None:
+            unfit[backup_id] = damage_sentence(bad)
     return unfit
 
 
-def verified_backups(archive: DatabaseArchive, verdicts: Verdicts | None = None) -> frozenset[str]:
-    """Ids of backups whose newest verdict of a whole read is good; ``verdicts`` as for ``unfit_backups``."""
-    sound = set()
-    for backup_id, found in (verdicts if verdicts is not None else verdicts_by_backup(archive)).items():
-        whole = [verdict for verdict in found if _reads_all(verdict)]
-        if whole and whole[-1].sound and _standing_damage(found) is None:
-            sound.add(backup_id)
-    return frozenset(sound)
+def verified_backups(
+    archive: DatabaseArchive, listing: Listing | None = None, verdicts: Verdicts | None = None
+) -> frozenset[str]:
+    """Ids of backups of which every byte was read and found sound since it was written, in one verify or in several.
+
+    ``listing`` and ``verdicts`` are read from the archive when they are not given.
+    """
+    backups = (listing or archive.list()).backups
+    verdicts = verdicts_by_backup(archive) if verdicts is None else verdicts
+    coverage = coverage_of(backups, verdicts)
+    return frozenset(
+        backup.record.id
+        for backup in backups
+        if standing_damage(verdicts.get(backup.record.id, ())) is None and coverage.is_whole(backup.record)
+    )
 
 
-def _standing_damage(verdicts: Sequence[Verdict]) -> str | None:
-    standing: str | None = None
+def standing_damage(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The newest verdict of damage that no whole sound read has taken back since; ``verdicts`` are oldest first."""
+    standing: Verdict | None = None
     for verdict in verdicts:
         if not verdict.sound:
-            standing = verdict.findings[0] if verdict.findings else f"{verdict.kind} found damage"
-        elif _reads_all(verdict):
+            standing = verdict
+        elif verdict.whole:
             standing = None
     return standing
 
 
-def _reads_all(verdict: Verdict) -> bool:
-    return verdict.level == "data" or verdict.kind == "drill"
+def damage_sentence(bad: Verdict) -> str:
+    """What an unsound verdict found, in one sentence."""
+    return bad.findings[0] if bad.findings else f"{bad.kind} found damage"
+
+
+def doubted_objects(verdicts: Sequence[Verdict]) -> frozenset[str]:
+    """Names of objects that were found damaged, and for which no whole sound read has stood up since."""
+    doubted: set[str] = set()
+    for verdict in verdicts:
+        if verdict.whole and verdict.sound:
+            doubted.clear()
+        doubted.update(verdict.damaged)
+    return frozenset(doubted)

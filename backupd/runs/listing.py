@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backupd.archive.coverage import coverage_of
 from backupd.archive.record import record_to_json
 from backupd.errors import NotFound
 from backupd.journal.records import JsonValue, Run, RunKind, TruncationNote
 from backupd.model.records import BackupRecord
 from backupd.model.states import RunState
-from backupd.runs.fitness import unfit_backups
+from backupd.runs.fitness import unfit_backups, verdicts_by_backup
 
 if TYPE_CHECKING:
     from backupd.runs.context import RunContext
@@ -77,9 +78,9 @@ def show_backup(context: RunContext, backup_id: str) -> dict[str, JsonValue]:
     found = archive.get(backup_id)
     listing = archive.list()
     record = listing.by_id().get(backup_id, found).record  # of a bare full without the log that was let go
-    row = backup_json(
-        record, _state(context, backup_id, unfit_backups(archive, listing)), context.journal.truncation(backup_id)
-    )
+    verdicts = verdicts_by_backup(archive)
+    state = _state(context, backup_id, unfit_backups(archive, listing, verdicts))
+    row = backup_json(record, state, context.journal.truncation(backup_id))
     run = context.journal.run_of_label(backup_id)
     diary: list[JsonValue] = []
     if run is not None:
@@ -87,18 +88,24 @@ def show_backup(context: RunContext, backup_id: str) -> dict[str, JsonValue]:
             {"at": entry.at.isoformat(), "event": entry.event, "state": entry.to_state, "says": entry.says}
             for entry in context.journal.transitions(run.id)
         ]
-    verdicts: list[JsonValue] = [
+    said: list[JsonValue] = [
         {
             "kind": verdict.kind,
             "level": str(verdict.level),
             "at": verdict.at.isoformat(),
             "sound": verdict.sound,
             "findings": list(verdict.findings),
+            "whole": verdict.whole,
+            "read": None if verdict.read is None else dict(verdict.read),
+            "read_bytes": verdict.read_bytes,
+            "seconds": round(verdict.seconds, 3),
         }
-        for verdict in archive.verdicts(backup_id)
+        for verdict in verdicts.get(backup_id, ())
     ]
+    verified: dict[str, JsonValue] = dict(coverage_of(listing.backups, verdicts).share_of([found]).to_json())
     whole: dict[str, JsonValue] = record_to_json(record)
-    return {**row, "notes": list(record.notes), "record": whole, "history": diary, "verdicts": verdicts}
+    row |= {"notes": list(record.notes), "record": whole, "history": diary, "verdicts": said, "verified": verified}
+    return row
 
 
 def failed_runs(context: RunContext, limit: int = 20) -> list[dict[str, JsonValue]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
@@ -14,14 +14,16 @@ from backupd.decide.retention import (
     RetentionPlan,
     plan_retention,
 )
-from backupd.errors import BackupdError, Refused
+from backupd.errors import BackupdError, KeptByLock, Refused
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.pair import CopyState
 from backupd.model.states import RunState
 from backupd.runs.archive_view import remember_archive
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups, verdicts_by_backup, verified_backups
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
+from backupd.runs.second_archive import lacking_in_second
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
@@ -92,17 +94,20 @@ def plan_prune(context: RunContext) -> PrunePlan:
     archive = context.archive()
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
+    lacking = lacking_in_second(context)
     plan = plan_retention(
         [backup.record for backup in listing.backups],
         context.policy.retention_rules(),
         context.clock.now(),
-        verified=verified_backups(archive, verdicts),
+        verified=verified_backups(archive, listing, verdicts),
         damaged=unfit_backups(archive, listing, verdicts),
-        in_use=_in_use(context),
+        in_use={**_in_use(context), **lacking},
         held={hold.backup_id: hold.sentence for hold in archive.holds()},
         current_history=_current_history(context),
     )
-    return PrunePlan(context.database, plan)
+    # The second archive may still hold what leads to a full that it is to get.
+    spare = {backup_id: logs for backup_id, logs in plan.spare.items() if backup_id not in lacking}
+    return PrunePlan(context.database, replace(plan, spare=spare))
 
 
 def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) -> PruneOutcome:
@@ -121,7 +126,7 @@ def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) 
     """
     if dry_run:
         return PruneOutcome(plan_prune(context), (), 0, 0, ())
-    with context.lease(f"prune of {context.database}"):
+    with one_run(context, f"prune of {context.database}", must=True):
         notes = recover_under_lease(context)
         plan = plan_prune(context)
         _refuse(context, plan, yes=yes)
@@ -141,16 +146,36 @@ def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) 
 
 def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> PruneOutcome:
     archive = context.archive()
-    deleted, removed_bytes, logs_before = [], 0, _log_count(archive)
+    deleted: list[str] = []
+    removed_bytes, logs_before = 0, _log_count(archive)
     listing = archive.list() if plan.retention.drop else None
     for number, gone in enumerate(plan.retention.drop):
         context.tell(f"removing backup {gone.id}", number, len(plan.retention.drop))
         reason = "; ".join(str(one) for one in gone.reasons)
-        removed_bytes += archive.delete_backup(gone.id, reason=reason, by=context.node, since=listing).bytes
+        try:
+            removed = archive.delete_backup(gone.id, reason=reason, by=context.node, since=listing)
+        except KeptByLock as later:
+            # What it builds on must stay as well; all of it is due again at the next prune.
+            return _until_later(plan, deleted, removed_bytes, notes, f"{gone.id} is removed later: {later.because}")
         deleted.append(gone.id)
+        removed_bytes += removed.bytes
+        if removed.later:
+            notes = (*notes, f"{gone.id} is listed no more, its objects are removed later: {removed.later}")
     archive.let_log_go(plan.retention.spare, reason="no kept backup leads along it")
-    removed_bytes += archive.prune_logs(reason="no kept backup needs it").bytes
+    try:
+        removed = archive.prune_logs(reason="no kept backup needs it")
+        removed_bytes += removed.bytes
+        notes = (*notes, f"some log files are removed later: {removed.later}") if removed.later else notes
+    except KeptByLock as later:
+        return _until_later(plan, deleted, removed_bytes, notes, f"log files are removed later: {later.because}")
     return PruneOutcome(plan, tuple(deleted), logs_before - _log_count(archive), removed_bytes, notes)
+
+
+def _until_later(
+    plan: PrunePlan, deleted: list[str], removed_bytes: int, notes: tuple[str, ...], why: str
+) -> PruneOutcome:
+    """The archive keeps the next one for now, which is no failure."""
+    return PruneOutcome(plan, tuple(deleted), 0, removed_bytes, (*notes, why))
 
 
 def _log_count(archive: DatabaseArchive) -> int:

@@ -34,8 +34,13 @@ class Rebuild:
             NotHealthy: the stage cannot be written.
         """
         # Asked again, for the plan may be old: somebody read it before he said yes, and a failover came in between.
-        used = {backup.record.log_end.history for backup in self._context.archive().list().backups}
+        archive = self._context.archive()
+        listed = archive.list().by_id()
+        used = {backup.record.log_end.history for backup in listed.values()}
         self._target.reserve(used)
+        for backup_id in self._route.backups:
+            if backup_id in listed:
+                archive.check_mac(listed[backup_id].record)
         self._fetch_pages()
         self._replay()
 
@@ -48,6 +53,7 @@ class Rebuild:
                 archive.store,
                 self._target.stage_file(file),
                 self._target.live_file(file),
+                keys=archive.keys,
                 workers=self._context.policy.archive_options.threads,
                 report=self._context.report,
             )

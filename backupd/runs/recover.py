@@ -14,33 +14,40 @@ from backupd.model.records import BackupRecord
 from backupd.model.states import EDGES, RunEvent, RunState
 from backupd.runs.archive_view import remember_archive, remembered
 from backupd.runs.context import RunContext
+from backupd.runs.one_run import one_run
+from backupd.runs.second_archive import settle_second
 from backupd.runs.settle import settle
 from backupd.runs.snapshot import clear_leftovers
 
 # Runs of these kinds work under the lease: whoever holds it knows that they are dead.
-_UNDER_LEASE = frozenset({RunKind.BACKUP, RunKind.RESTORE, RunKind.TRUNCATE, RunKind.PRUNE, RunKind.SEED})
+_UNDER_LEASE = frozenset(
+    {RunKind.BACKUP, RunKind.RESTORE, RunKind.TRUNCATE, RunKind.PRUNE, RunKind.SEED, RunKind.COPY_ARCHIVE}
+)
 
 Say = Callable[[str], None]
 
 
-def run_recover(context: RunContext) -> tuple[str, ...]:
+def run_recover(context: RunContext, *, patient: bool = False) -> tuple[str, ...]:
     """Finish or undo everything that dead runs left; answers with what was done, in sentences.
 
-    May be repeated; with nothing left it does nothing and answers nothing.
+    May be repeated; with nothing left it does nothing and answers nothing.  ``patient``
+    finds out whether another host that holds the lease is dead, up to 60 s long.
 
     Raises:
         Busy: a run works on the database now.
     """
-    with context.lease(f"recovery of {context.database}"):
-        return recover_under_lease(context)
+    with one_run(context, f"recovery of {context.database}", patient=patient):
+        sentences = recover_under_lease(context)
+        return sentences if context.second is None else (*sentences, *settle_second(context))
 
 
 def recover_under_lease(context: RunContext, *, keep_stage: bool = False) -> tuple[str, ...]:
     """As ``run_recover``, for a run that holds the lease; ``keep_stage`` leaves pages for a restore that resumes.
 
     What cannot be finished now (the archive is away) stays in the journal and is
-    tried by the next run.
+    tried by the next run.  A run on the second archive recovers what runs left in the first one too.
     """
+    asked, context = context, context.first or context
     context.writer.source_role = CopyRole.PASSIVE  # whatever the last run has read
     sentences: list[str] = []
     say = sentences.append
@@ -50,6 +57,9 @@ def recover_under_lease(context: RunContext, *, keep_stage: bool = False) -> tup
                 _try(partial(_recover_backup, context, run, say), say)
             case RunKind.RESTORE:
                 _try(partial(_recover_restore, context, run, say, keep_stage=keep_stage), say)
+            case RunKind.COPY_ARCHIVE:
+                context.journal.finish(run.id, RunState.ABORTED, "the process of this copy died")
+                say(f"the copy {run.id} had died; what it has copied stays, and the next one goes on with it")
             case _:
                 context.journal.finish(run.id, RunState.ABORTED, f"the process of this {run.kind} died")
                 say(f"the {run.kind} {run.id} had died; nothing was left to undo")
@@ -59,6 +69,8 @@ def recover_under_lease(context: RunContext, *, keep_stage: bool = False) -> tup
     for leftover in (_release_holds, _clear_snapshots, _sweep, _read_archive_anew):
         _try(partial(leftover, context, say), say)
     _finish_pending(context, say)
+    if asked is not context:
+        sentences += settle_second(context)
     return tuple(sentences)
 
 

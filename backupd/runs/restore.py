@@ -14,6 +14,7 @@ from backupd.model.states import RunState
 from backupd.ports import RestoreTarget
 from backupd.runs.context import RunContext
 from backupd.runs.needed import needed_objects
+from backupd.runs.one_run import one_run
 from backupd.runs.rebuild import Rebuild
 from backupd.runs.recover import adopt_archive, recover_under_lease
 from backupd.runs.restore_plan import RestorePlan, judge_again
@@ -77,7 +78,7 @@ def run_restore(
         DamageFound: an object of the archive is damaged, named; nothing was written over live data.
         ArchiveUnreachable: the archive went away; nothing was written over live data.
     """
-    with context.lease(f"restore of {context.database} to {plan.target}"):
+    with one_run(context, f"restore of {context.database} to {plan.target}", patient=True):
         notes = list(recover_under_lease(context, keep_stage=True))
         plan = judge_again(context, plan)
         _refuse_blocked(plan)
@@ -144,6 +145,8 @@ class _Restoring:
                 with needed_objects(self.plan.base):
                     self.rebuild.run()
                 self.rebuild.check()
+                with suppress(ArchiveUnreachable):  # all of it is here by now
+                    self.context.still_ours()
                 self._to("activating")
             except BaseException as error:
                 # What the archive's absence or a person interrupted is worth resuming; damage is not.

@@ -13,12 +13,13 @@ from backupd.errors import DamageFound, NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup
-from backupd.pipeline.fetch import FetchPlan, plan_fetch
+from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch
 from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
 from backupd.runs import restore_words
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
 from backupd.runs.needed import needed_objects
+from backupd.runs.rolled_back import rolled_back
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
@@ -168,7 +169,7 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         present=restore_words.present(facts),
         lost=restore_words.lost(context, facts, route, listing.backups),
         blockers=restore_words.blockers(context, facts, needed),
-        notes=tuple(str(reason) for reason in route.reasons),
+        notes=(*(str(reason) for reason in route.reasons), *rolled_back(context, listing.by_id())),
         steps=restore_words.steps(context, facts, route),
     )
 
@@ -242,7 +243,7 @@ def _log_room(route: RestorePath, facts: TargetFacts) -> int:
 
 def _fetches(archive: DatabaseArchive, full: ArchivedBackup, place: RestoreTarget) -> list[FetchPlan]:
     return [
-        plan_fetch(file, archive.store, place.stage_file(file), place.live_file(file))
+        plan_fetch(file, archive.store, place.stage_file(file), place.live_file(file), keys=archive.keys)
         for file in reversed(full.record.files)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backupd.archive.listing import Listing
 from backupd.decide.restore_path import RestorePath
 from backupd.decide.seed_path import find_seed_path
-from backupd.errors import BackupdError, DamageFound, NotFound, NotHealthy
+from backupd.errors import BackupdError, DamageFound, KeyMissing, NotFound, NotHealthy
 from backupd.ports import RestoreTarget
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
@@ -36,7 +36,7 @@ def seed_passive(context: RunContext, run_id: str, *, only_from_archive: bool = 
         return ("the archive does not reach to where the active is, so the passive was copied from the active",)
     try:
         _from_archive(context, target, route, run_id)
-    except (NotHealthy, DamageFound) as error:
+    except (NotHealthy, DamageFound, KeyMissing) as error:
         context.writer.seed()
         because = f"{error.problem}: {error.because}"
         return (f"the passive was copied from the active, for it could not be seeded from the archive ({because})",)

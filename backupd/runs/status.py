@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backupd.archive import names
+from backupd.archive.lease import is_gone
+from backupd.archive.term_objects import newest_term
 from backupd.decide.schedule import next_slot
 from backupd.errors import BackupdError
 from backupd.journal.records import JsonValue, RunKind
@@ -12,6 +15,8 @@ from backupd.model.pair import CopyState, CopyStatus, PairStatus
 from backupd.model.states import RunState
 from backupd.runs.archive_view import ArchiveView, look, record_names, remembered
 from backupd.runs.context import RunContext
+from backupd.runs.rolled_back import rolled_back
+from backupd.runs.second_status import second_status
 
 _SAYS_NOTHING = frozenset({RunState.REFUSED, RunState.ABORTED})
 
@@ -30,6 +35,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
     if pair is not None:
         alarms.extend(pair.alarms)
         alarms.extend(_copy_alarms(context, pair))
+    second = second_status(context, alarms)
     holds: list[JsonValue] = []
     try:
         holds.extend(_holds(context))
@@ -44,10 +50,30 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "last_full": view.last_full if view else None,
         "last_incremental": view.last_incremental if view else None,
         "recovery_window": view.recovery_window if view else None,
+        "verified": view.verified if view else None,
         "archive_seen_at": view.seen_at.isoformat() if view else None,
+        "second_archive": second,
         "next_run": _next_run(context),
+        "running": _running(context),
         "holds": holds,
         "alarms": list(dict.fromkeys(alarms)),
+    }
+
+
+def _running(context: RunContext) -> dict[str, JsonValue] | None:
+    """The run that holds the lease in the archive, on whatever host; its times are by that host's clock."""
+    try:
+        term = newest_term(context.open_store(), names.database_id(context.database, context.engine))
+    except BackupdError:
+        return None  # the archive is away: an alarm says so
+    if term is None or term.released or is_gone(term.holder, term.nonce):
+        return None
+    return {
+        "run": term.run,
+        "host": term.holder.host,
+        "pid": term.holder.pid,
+        "since": term.since.isoformat(),
+        "renewed_at": term.at.isoformat(),
     }
 
 
@@ -142,6 +168,8 @@ def _backup_alarms(context: RunContext, view: ArchiveView | None) -> list[str]:
     alarms = []
     if view is None or view.last_full is None:
         alarms.append(f"there is no full backup yet: backupctl backup {context.database} --type full")
+    if view is not None:
+        alarms.extend(rolled_back(context, view.record_ids()))
     pending = context.journal.runs(context.database, RunKind.BACKUP, RunState.PENDING)
     alarms.extend(f"backup {run.label} waits for its stamp to be seen on the passive" for run in pending)
     for run in context.journal.runs(context.database, RunKind.BACKUP, limit=20):

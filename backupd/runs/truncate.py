@@ -15,7 +15,9 @@ from backupd.model.states import RunState
 from backupd.ports import TruncationEvidence
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
+from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
+from backupd.runs.second_archive import second_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def run_truncate(context: RunContext, *, dry_run: bool = False) -> TruncationOut
     """
     if dry_run:
         return explain_truncation(context)
-    with context.lease(f"truncation of {context.database}"):
+    with one_run(context, f"truncation of {context.database}"):
         recover_under_lease(context)
         run = context.journal.begin_run(database=context.database, kind=RunKind.TRUNCATE)
         try:
@@ -108,6 +110,11 @@ def gather_evidence(context: RunContext) -> LogEvidence:
     # The copies last: their answer must not be old when it is used.
     copies = context.writer.truncation_evidence()
     seen = lineage_of(copies.history, backups, copies.ancestry).backups
+    second, second_offsets = second_end(context, backups, copies)
+    offsets = archived_offsets(seen, unfit)
+    if second is not None:  # of an ended history too, only what both hold may go
+        shorter = {history: min(end, second_offsets.get(history, 0)) for history, end in offsets.items()}
+        offsets = {**second_offsets, **shorter}
     last = _last_backup(context)
     age = (context.clock.now() - copies.seen_at).total_seconds()
     return LogEvidence(
@@ -126,7 +133,8 @@ def gather_evidence(context: RunContext) -> LogEvidence:
         holds=_holds(context, copies),
         age_seconds=age,
         age_seconds_max=context.policy.truncation.evidence_age_seconds_max,
-        archived_ended={h: end for h, end in archived_offsets(seen, unfit).items() if h != copies.history},
+        archived_ended={history: end for history, end in offsets.items() if history != copies.history},
+        second=second,
     )
 
 
@@ -161,6 +169,7 @@ def _truncate(context: RunContext) -> TruncationOutcome:
     outcome = _as_outcome(evidence, decision)
     if isinstance(decision, KeepLog):
         return outcome
+    context.still_ours()
     removed = context.writer.truncate(decision.position, evidence.archived_ended)
     facts = {**outcome.evidence, "oldest_held_afterwards": str(removed.oldest_held) if removed.oldest_held else None}
     return TruncationOutcome(
@@ -210,6 +219,14 @@ def evidence_json(evidence: LogEvidence) -> dict[str, JsonValue]:
             {"holder": hold.holder, "needs_from": str(hold.needs_from), "reason": hold.reason}
             for hold in evidence.holds
         ],
+        "second_archive": {
+            "place": evidence.second.place,
+            "end": text(evidence.second.end),
+            "lacks": list(evidence.second.lacks),
+            "because": evidence.second.because,
+        }
+        if evidence.second is not None
+        else None,
         "age_seconds": round(evidence.age_seconds, 3),
         "age_seconds_max": evidence.age_seconds_max,
     }

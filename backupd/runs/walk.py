@@ -41,7 +41,17 @@ class Walk:
         self.label = label
 
     def move(self, event: RunEvent, **facts: JsonValue) -> None:
-        """Make one move of the table. Raises IllegalMove (a bug); the journal is asked first."""
+        """Make one move of the table; the journal is asked first.
+
+        Raises:
+            IllegalMove: a bug.
+            Busy: another run has taken the lease over, and nothing is committed yet.
+        """
+        if not self.committed:
+            self.context.raise_if_lost()
+        self._moved(event, **facts)
+
+    def _moved(self, event: RunEvent, **facts: JsonValue) -> None:
         edge = self.context.journal.move(self.run.id, event, **facts)
         self.state = edge.to
         self.context.tell(f"{edge.to}: {edge.says}", state=str(edge.to))
@@ -78,10 +88,10 @@ class Walk:
         with suppress(BackupdError):
             if self.committed:
                 if self.state is RunState.STORED:
-                    self.move(RunEvent.PROVE)
-                self.move(RunEvent.POSTPONE, because=says)
+                    self._moved(RunEvent.PROVE)
+                self._moved(RunEvent.POSTPONE, because=says)
                 return
-            self.move(ending_for(self.state, error), because=says)
+            self._moved(ending_for(self.state, error), because=says)
 
 
 def told_as_role_change(walk: Walk, error: BackupdError) -> BackupdError:

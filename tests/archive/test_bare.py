@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,12 @@ from backupd.archive.database import DatabaseArchive
 from backupd.archive.local import LocalStore
 from backupd.archive.verify import Level, verify_database
 from backupd.errors import BackupdError, Busy
-from backupd.model.position import Position
-from backupd.model.records import ArchivedBackup, BackupType, LogFile
-from backupd.pipeline.store import store_file
+from backupd.model.records import ArchivedBackup, BackupType
 from tests.archive_builders import (
-    HISTORY,
-    FileSource,
     ObedientClock,
     open_archive,
-    record_of,
     take_full,
+    take_full_with_log,
     take_logs,
     write_log,
     write_pages,
@@ -46,22 +41,12 @@ def pages(tmp_path: Path) -> Path:
     return write_pages(tmp_path / "app.db", 20)
 
 
-def full_after(archive: DatabaseArchive, pages: Path, logs: Sequence[tuple[LogFile, Path]]) -> ArchivedBackup:
-    """A full that names the log since the backup before it."""
-    backup = archive.begin(BackupType.FULL, parent=None)
-    result = store_file(FileSource(pages), backup, level=1)
-    stored = tuple(backup.put_log(log, path) for log, path in logs)
-    assert result.file is not None
-    at = Position(HISTORY, logs[-1][0].end.offset)
-    return backup.commit(record_of(backup, BackupType.FULL, at, at, files=(result.file,), logs=stored))
-
-
 def three_fulls(archive: DatabaseArchive, pages: Path) -> list[ArchivedBackup]:
     """A at 10, I up to 20, B at 30 with the log from 20 on, C at 40 with the log from 30 on."""
     logs = [write_log(pages.parent, number) for number in (2, 3, 4)]
     first = take_full(archive, pages, 10)
     middle = take_logs(archive, first, logs[:1])
-    return [first, middle, full_after(archive, pages, logs[1:2]), full_after(archive, pages, logs[2:])]
+    return [first, middle, take_full_with_log(archive, pages, logs[1:2]), take_full_with_log(archive, pages, logs[2:])]
 
 
 def spare_of(backup: ArchivedBackup) -> dict[str, tuple[str, ...]]:

@@ -140,7 +140,7 @@ def test_what_was_stored_is_read_back_before_it_counts(tmp_path: Path, pages: Pa
     backup = archive.begin(BackupType.FULL, parent=None)
     real_create = store.create
 
-    def rotting(name: str, pieces: object) -> object:
+    def rotting(name: str, pieces: object, **_: object) -> object:
         stored = real_create(name, pieces)  # type: ignore[arg-type]
         if name.endswith("000001"):
             store.objects[name] = store.objects[name][:-1] + b"\0"

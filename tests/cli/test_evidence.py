@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backupd.cli.evidence import evidence_facts
-from backupd.decide.truncation import LogEvidence
+from backupd.decide.truncation import LogEvidence, SecondEnd
 from backupd.model.position import Position
 from backupd.model.records import Hold
 from backupd.runs.truncate import evidence_json
@@ -50,6 +50,15 @@ def test_every_piece_of_evidence_is_shown() -> None:
     assert said["policy"] == "truncation is switched off"
     assert said["the passive"] == "suspended (maintenance)"
     assert said["holds"] == f"a person needs the log from {HERE} on, because the auditor reads it"
+
+
+def test_the_second_archive_is_shown_where_it_counts() -> None:
+    name = "in the second archive, without a gap, up to"
+    assert name not in facts()
+    assert facts(second=SecondEnd("file:///other", HERE))[name] == f"{HERE} (file:///other)"
+    said = facts(second=SecondEnd("file:///other", None, ("x-F", "x-I")))[name]
+    assert said == "nothing of this history yet, lacks x-F, x-I (file:///other)"
+    assert facts(second=SecondEnd("file:///other", None, because="it is away"))[name] == "not known (file:///other)"
 
 
 def test_without_an_answer_there_is_nothing_to_show() -> None:

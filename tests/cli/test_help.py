@@ -33,7 +33,8 @@ def examples_of(help_text: str) -> list[str]:
 DESIGNED = {
     *("demo", "init", "policy check", "policy schema", "policy plan", "check", "status", "backup", "list", "show"),
     *("verify", "restore", "drill", "explain truncation", "explain retention", "explain schedule", "truncate", "prune"),
-    *("hold", "release", "holds", "copy suspend", "copy resume", "copy seed", "copy switchover", "recover"),
+    *("hold", "release", "holds", "copy suspend", "copy resume", "copy seed", "copy switchover", "copy-archive"),
+    "recover",
 }
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from backupd.cli import human
 
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
 
 @pytest.mark.parametrize(
     ("count_bytes", "text"),
@@ -87,3 +89,22 @@ def test_what_was_shown_already_is_not_shown_twice() -> None:
     shown = human.with_lsns("ends at 2/285212672")
     assert shown == "ends at 2 @ 0/11000000"
     assert human.with_lsns(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("verified_bytes", "share", "oldest", "text"),
+    [
+        (0, 0.0, None, "nothing of 1.0 GiB yet"),
+        (2**29, 0.5, None, "50% of 1.0 GiB"),
+        (2**30 - 1, 0.9999, None, "99% of 1.0 GiB"),
+        (2**30, 1.0, NOW - timedelta(days=3), "all of 1.0 GiB, the oldest byte 3 d ago"),
+    ],
+)
+def test_coverage(verified_bytes: int, share: float, oldest: datetime | None, text: str) -> None:
+    verified = {
+        "total_bytes": 2**30,
+        "verified_bytes": verified_bytes,
+        "verified_share": share,
+        "oldest_verified_at": oldest.isoformat() if oldest else None,
+    }
+    assert human.coverage(verified, NOW) == text

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backupd.cli.main import run
+from backupd.policy.first import render_policy
 
 
 @pytest.fixture
@@ -163,3 +164,17 @@ def test_a_database_that_is_not_there_is_three_lines_and_nothing_else(tmp_path: 
     assert [line.split(":")[0] for line in said.stderr.splitlines()] == ["error", "because", "next"], said.stderr
     assert str(tmp_path / "app.db") in said.stderr
     assert said.stdout == ""
+
+
+def test_policy_check_sees_two_policies_that_cannot_share_a_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, archive, more in (
+        ("orders", "file:///first", '[second_archive]\nurl = "file:///second"\n'),
+        ("shop", "file:///second", ""),
+    ):
+        copies = {"a": f"/data/{name}.db", "b": f"/data/passive/{name}.db"}
+        text = render_policy(database=name, copies=copies, active="a", archive=archive)
+        (tmp_path / f"{name}.toml").write_text(text + more)
+    assert run(["policy", "check", str(tmp_path)]) == 3
+    assert "/second is the second archive of orders" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.decide.truncation import KeepLog, LogEvidence, TruncateBefore, decide_truncation
+from backupd.decide.truncation import KeepLog, LogEvidence, SecondEnd, TruncateBefore, decide_truncation
 from backupd.model.pair import CopyState
 from backupd.model.position import Position
 from backupd.model.records import Hold
@@ -251,3 +251,46 @@ def test_the_answer_is_never_past_any_witness(evidence: LogEvidence) -> None:
     for witness in (evidence.passive_replayed, evidence.passive_checkpointed, evidence.active_checkpointed):
         assert witness is not None
         assert answer.position <= witness
+
+
+def with_second(end: Position | None, *lacks: str, because: str = "") -> LogEvidence:
+    return replace(GOOD, second=SecondEnd("s3://other/site", end, lacks, because))
+
+
+def test_where_both_archives_are_wanted_the_shorter_one_decides() -> None:
+    answer = decide_truncation(with_second(place(30), "20261122T020000Z-I-1a2b3c4d"))
+    assert isinstance(answer, TruncateBefore)
+    assert answer.position == place(30)
+    assert any("20261122T020000Z-I-1a2b3c4d" in str(reason) for reason in answer.reasons)
+    longer = decide_truncation(with_second(place(60)))
+    assert isinstance(longer, TruncateBefore)
+    assert longer.position == place(50)
+
+
+@pytest.mark.parametrize(
+    ("second", "code", "says"),
+    [
+        (SecondEnd("s3://other/site", None, ("x-F",)), "second-archive-end-unknown", "lacks x-F"),
+        (SecondEnd("s3://other/site", None, (), "it is away"), "second-archive-end-unknown", "it is away"),
+        (SecondEnd("s3://other/site", place(10), ("x-I",)), "second-archive-end", "lacks x-I"),
+        (SecondEnd("s3://other/site", place(30, OTHER)), "histories-differ", "second archive"),
+    ],
+)
+def test_a_second_archive_that_lacks_the_backup_keeps_the_log_and_is_named(
+    second: SecondEnd, code: str, says: str
+) -> None:
+    answer = decide_truncation(replace(GOOD, second=second))
+    assert isinstance(answer, KeepLog)
+    (reason,) = answer.reasons
+    assert reason.code == code
+    assert says in reason.sentence
+    assert "s3://other/site" in reason.sentence
+
+
+@given(first=st.integers(0, 100), second=st.none() | st.integers(0, 100))
+def test_log_never_goes_past_what_both_archives_hold(first: int, second: int | None) -> None:
+    end = SecondEnd("there", None if second is None else place(second))
+    answer = decide_truncation(replace(with_position("archive_end", place(first)), second=end))
+    if isinstance(answer, TruncateBefore):
+        assert second is not None
+        assert answer.position.offset <= min(first, second)

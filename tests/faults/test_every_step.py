@@ -16,16 +16,20 @@ import pytest
 
 from backupd import steps
 from backupd.archive import names
+from backupd.archive.database import DatabaseArchive
 from backupd.archive.verify import Level, verify_database
 from backupd.decide.chains import archived_end
 from backupd.decide.restore_path import RestoreWish
-from backupd.errors import BackupdError
+from backupd.errors import BackupdError, NotFound
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.runs.backup import run_backup
+from backupd.runs.context import RunContext
+from backupd.runs.copy_archive import run_copy_archive
 from backupd.runs.prune import run_prune
 from backupd.runs.recover import run_recover
 from backupd.runs.restore import run_restore
 from backupd.runs.restore_plan import plan_restore
+from backupd.runs.second_archive import copy_queue, wants_both
 from backupd.runs.truncate import run_truncate
 from tests.runs.world import World
 
@@ -34,10 +38,11 @@ STEPS_MAX = 400
 
 @dataclass(frozen=True)
 class Story:
-    """What is prepared, and the run that is broken."""
+    """What is prepared, and the run that is broken; ``archives_min``: there is a second archive, too."""
 
     prepare: Callable[[World], None]
     act: Callable[[World], None]
+    archives_min: int = 0
 
 
 def _backup(kind: BackupType) -> Callable[[World], None]:
@@ -81,6 +86,24 @@ def _restore(target: str) -> Callable[[World], None]:
     return act
 
 
+def _to_be_copied(world: World) -> None:
+    """A chain, one backup of it in the second archive, and all log on the copies until both hold it."""
+    _a_full_and_more(world)
+    second = world.policy.pop("second_archive")
+    world.policy["truncation"] = {"enabled": False}
+    run_backup(world.context(), BackupType.INCREMENTAL)
+    world.writer.commit("four")
+    run_backup(world.context(), BackupType.FULL)
+    world.policy["truncation"] = {"enabled": True}
+    world.policy["second_archive"] = second
+
+
+def _prune_the_second(world: World) -> None:
+    second = world.context().second
+    assert second is not None
+    run_prune(second)
+
+
 STORIES = {
     "full": Story(lambda world: None, _backup(BackupType.FULL)),
     "second full": Story(_chain, _backup(BackupType.FULL)),
@@ -88,6 +111,10 @@ STORIES = {
     "differential": Story(_held_log, _backup(BackupType.DIFFERENTIAL)),
     "truncate": Story(_held_log, lambda world: void(run_truncate(world.context()))),
     "prune": Story(_two_fulls, lambda world: void(run_prune(world.context()))),
+    "copy to the second archive": Story(_to_be_copied, lambda world: void(run_copy_archive(world.context())), 2),
+    "full with a second archive": Story(_chain, _backup(BackupType.FULL), 2),
+    "truncate with a second archive": Story(_held_log, lambda world: void(run_truncate(world.context())), 2),
+    "prune of the second archive": Story(_two_fulls, _prune_the_second, 1),
     "restore to the active": Story(_chain, _restore("active")),
     "restore to a directory": Story(_chain, _restore("out")),
 }
@@ -111,7 +138,7 @@ def story(request: pytest.FixtureRequest) -> Story:
 def test_failing_at_every_step_keeps_the_promises(story: Story, tmp_path: Path) -> None:
     base = prepared(story, tmp_path)
     for number in range(1, STEPS_MAX):
-        world = again(base, tmp_path / f"fail-{number}")
+        world = again(base, tmp_path / f"fail-{number}", story)
         before = allowed_contents(world)
         steps.arm("fail", number)
         failed = True
@@ -131,7 +158,7 @@ def test_failing_at_every_step_keeps_the_promises(story: Story, tmp_path: Path) 
 def test_dying_at_every_step_keeps_the_promises(story: Story, tmp_path: Path) -> None:
     base = prepared(story, tmp_path)
     for number in range(1, STEPS_MAX):
-        world = again(base, tmp_path / f"die-{number}")
+        world = again(base, tmp_path / f"die-{number}", story)
         before = allowed_contents(world)
         died = run_in_a_child(world, story, number)
         world.clock.sleep(60)
@@ -145,7 +172,7 @@ def test_dying_at_every_step_keeps_the_promises(story: Story, tmp_path: Path) ->
 
 def test_a_fault_from_the_environment_kills_a_real_process(tmp_path: Path) -> None:
     base = prepared(STORIES["full"], tmp_path)
-    world = again(base, tmp_path / "environment")
+    world = again(base, tmp_path / "environment", STORIES["full"])
     program = (
         "from pathlib import Path; from tests.runs.world import World; from backupd.runs.backup import run_backup;"
         " from backupd.model.records import BackupType;"
@@ -164,15 +191,19 @@ def test_a_fault_from_the_environment_kills_a_real_process(tmp_path: Path) -> No
 def prepared(story: Story, tmp_path: Path) -> Path:
     """The world before the run, to be copied for each step."""
     world = World(tmp_path / "base")
+    if story.archives_min:
+        world.with_second(story.archives_min)
     world.writer.commit("zero")
     story.prepare(world)
     return world.root
 
 
-def again(base: Path, root: Path) -> World:
+def again(base: Path, root: Path, story: Story) -> World:
     """The same world once more, some time later."""
     shutil.copytree(base, root)
     world = World(root)
+    if story.archives_min:
+        world.with_second(story.archives_min)
     world.clock.sleep(3600)
     return world
 
@@ -221,21 +252,33 @@ def judge(world: World, before: set[bytes], when: str) -> None:
 
 def archive_is_whole(world: World, when: str) -> None:
     """Whatever is listed can be restored: each byte of it is there and right."""
-    with suppress(BackupdError):
-        archive = world.context().archive()
-        listing = archive.list()
-        assert not listing.findings, when
-        ids = [backup.record.id for backup in listing.backups]
-        assert not verify_database(archive, Level.DATA, backup_ids=ids).findings, when
+    for context in both(world):
+        with suppress(BackupdError):
+            archive = context.archive()
+            listing = archive.list()
+            assert not listing.findings, when
+            ids = [backup.record.id for backup in listing.backups]
+            assert not verify_database(archive, Level.DATA, backup_ids=ids).findings, when
+
+
+def both(world: World) -> list[RunContext]:
+    """The contexts of the archives: one, or two."""
+    first = world.context()
+    return [first] if first.second is None else [first, first.second]
 
 
 def log_is_safe(world: World, when: str) -> None:
-    """What a copy no longer holds, the archive holds without a gap from a full."""
+    """What a copy no longer holds, the archive holds without a gap from a full; so do both, where both must."""
     history = world.writer.state["history"]
-    backups: tuple[ArchivedBackup, ...] = ()
-    with suppress(BackupdError):
-        backups = world.context().archive().list().backups
-    end = archived_end(backups, history)
+    needed = both(world) if wants_both(world.context()) else [world.context()]
+    ends = []
+    for context in needed:
+        backups: tuple[ArchivedBackup, ...] = ()
+        with suppress(BackupdError):
+            backups = context.archive().list().backups
+        ends.append(archived_end(backups, history))
+    known = [end for end in ends if end is not None]
+    end = min(known, key=lambda one: one.offset) if len(known) == len(ends) else None
     for copy in "ab":
         held = {log.number for log, _ in world.writer.logs(copy)}
         reached = world.writer.position(copy).offset
@@ -258,12 +301,38 @@ def nothing_is_left(world: World, when: str) -> None:
         assert list(archive.store.list(names.intents_prefix(archive.dbid))) == [], when
         assert list(archive.store.list(names.tombs_prefix(archive.dbid))) == [], when
         assert archive.orphans() == (), when
+    if context.second is not None:
+        with suppress(NotFound):
+            nothing_is_left_there(context.archive(), context.second.archive(), when)
+
+
+def nothing_is_left_there(first: DatabaseArchive, second: DatabaseArchive, when: str) -> None:
+    """In the second archive a half-done copy may wait for the next one, under the note that names it."""
+    to_copy = set(first.list().by_id()) - set(second.list().by_id())
+    waiting = [each.name for each in second.store.list(names.intents_prefix(second.dbid))]
+    assert {names.label_in(name) for name in waiting} <= to_copy, when
+    assert all(names.is_copy_intent(name) for name in waiting), when
+    assert list(second.store.list(names.tombs_prefix(second.dbid))) == [], when
+    assert second.orphans() == (), when
 
 
 def next_run_works(world: World, when: str) -> None:
     world.writer.commit("after")
     outcome = run_backup(world.context(), BackupType.INCREMENTAL)
     assert outcome.record is not None, when
+    for number, context in enumerate(both(world)):
+        proof = world.root / f"proof-{number}"
+        run_restore(context, plan_restore(context, RestoreWish.latest(), str(proof)))
+        assert (proof / "app.db").read_bytes() == world.writer.content("a"), when
+    nothing_waits(world, when)
+
+
+def nothing_waits(world: World, when: str) -> None:
+    """The run that follows ends with a copy of all that the second archive lacks, and each note is gone."""
     context = world.context()
-    run_restore(context, plan_restore(context, RestoreWish.latest(), str(world.root / "proof")))
-    assert (world.root / "proof" / "app.db").read_bytes() == world.writer.content("a"), when
+    if context.second is None:
+        return
+    queue = copy_queue(context)
+    assert (queue.waiting, dict(queue.stuck)) == ((), {}), when
+    second = context.second.archive()
+    assert list(second.store.list(names.intents_prefix(second.dbid))) == [], when

@@ -17,8 +17,10 @@ from backupd.archive.database import DatabaseArchive
 from backupd.engines.file_reader import FileReader
 from backupd.errors import ArchiveUnreachable, DamageFound, InjectedFault, NotHealthy
 from backupd.model.records import BackupType, Progress, StoredFile
+from backupd.pages import page_hashes
 from backupd.pipeline import layout
-from backupd.pipeline.fetch import FetchResult, fetch_file, plan_fetch
+from backupd.pipeline.fetch import FetchResult, fetch_file
+from backupd.pipeline.fetch_plan import plan_fetch
 from backupd.pipeline.store import store_file
 from tests.archive_builders import PAGE_BYTES, FileSource, hashes_of, open_archive, take_full, write_pages
 from tests.fakes_store import FailingStore, MemoryStore
@@ -208,6 +210,49 @@ def test_bad_pages_end_the_storing_and_not_the_checking(archive: DatabaseArchive
     assert (result.file, result.bad_pages, result.bad_page_count) == (None, (3, 150, PAGES - 1), 3)
     assert result.checked_pages == PAGES
     assert not list(archive.store.list(f"db/{archive.dbid}/data"))
+
+
+def test_holes_stay_holes(archive: DatabaseArchive, tmp_path: Path) -> None:
+    path = tmp_path / "sparse.db"
+    with path.open("wb") as file:
+        file.truncate(PAGES * PAGE_BYTES)
+        file.seek(40 * PAGE_BYTES)
+        file.write(os.urandom(3 * PAGE_BYTES))
+        file.seek(PAGES * PAGE_BYTES - 1)
+        file.write(b"x")
+    backup = archive.begin(BackupType.FULL, parent=None)
+    stored = store_file(FileSource(path), backup).file
+    assert stored is not None
+    stage = tmp_path / "stage"
+    fetch_file(stored, archive.store, stage)
+    assert stage.read_bytes() == path.read_bytes()
+    assert stage.stat().st_blocks * 512 <= 8 * PAGE_BYTES
+    # What an earlier try left is not taken for a hole.
+    stage.write_bytes(os.urandom(PAGES * PAGE_BYTES))
+    fetch_file(stored, archive.store, stage)
+    assert stage.read_bytes() == path.read_bytes()
+
+
+def test_a_page_that_only_has_the_right_hash_is_overwritten_with_zeros(
+    archive: DatabaseArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collision, played: the live file's page is taken for the zeros that the archive has, and found out."""
+    path = tmp_path / "zeros.db"
+    first = os.urandom(PAGE_BYTES)
+    path.write_bytes(first + bytes((PAGES - 1) * PAGE_BYTES))
+    backup = archive.begin(BackupType.FULL, parent=None)
+    stored = store_file(FileSource(path), backup).file
+    assert stored is not None
+    live = tmp_path / "live.db"
+    live.write_bytes(first + b"wrong".ljust(PAGE_BYTES, b"\0") + bytes((PAGES - 2) * PAGE_BYTES))
+
+    def colliding(data: bytes, page_bytes: int) -> np.ndarray:
+        return page_hashes(data.replace(b"wrong", bytes(5)), page_bytes)
+
+    monkeypatch.setattr("backupd.pipeline.stage.page_hashes", colliding)
+    stage = tmp_path / "stage"
+    fetch_file(stored, archive.store, stage, live)
+    assert stage.read_bytes() == path.read_bytes()
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -211,6 +211,45 @@ def test_importing_the_loader_does_not_import_pydantic() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+SECOND = '[second_archive]\nurl = "file:///second"\n\n[retention]'
+
+
+@pytest.mark.parametrize(
+    ("orders", "shop", "says"),
+    [
+        ({"[retention]": SECOND}, {"file:///backups": "file:///second"}, "is the second archive of orders"),
+        ({"file:///backups": "file:///second"}, {"[retention]": SECOND}, "is the archive of orders"),
+        (
+            {"[retention]": SECOND},
+            {"file:///backups": "file:///others", "[retention]": SECOND},
+            "is the second archive of orders already",
+        ),
+    ],
+)
+def test_a_place_cannot_be_a_second_archive_and_something_else(
+    tmp_path: Path, orders: dict[str, str], shop: dict[str, str], says: str
+) -> None:
+    write_policy(tmp_path, "orders", **orders)
+    write_policy(tmp_path, "shop", **shop)
+    with pytest.raises(ConfigInvalid, match=says):
+        load_policies(tmp_path)
+
+
+def test_two_databases_may_share_both_archives(tmp_path: Path) -> None:
+    write_policy(tmp_path, "orders", **{"[retention]": SECOND})
+    write_policy(tmp_path, "shop", **{"[retention]": SECOND})
+    assert sorted(load_policies(tmp_path)) == ["orders", "shop"]
+
+
+def test_two_names_of_one_directory_are_no_two_archives(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    second = f'[second_archive]\nurl = "file://{tmp_path / "link"}"\n\n[retention]'
+    path = write_policy(tmp_path, "orders", **{"file:///backups": f"file://{tmp_path / 'real'}", "[retention]": second})
+    with pytest.raises(ConfigInvalid, match="one directory under two names"):
+        load_policy(path)
+
+
 def test_what_another_file_names_is_seen_also_when_only_one_policy_is_wanted(tmp_path: Path) -> None:
     """A command about one database judges only its own file, and skims the others for what two must not share."""
     (tmp_path / "backupd.toml").write_text(render_service_config())

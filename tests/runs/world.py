@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backupd.archive.database import DatabaseArchive
@@ -12,6 +12,7 @@ from backupd.archive.repository import Repository
 from backupd.journal.journal import Journal
 from backupd.journal.lease import RunLease
 from backupd.policy.schema import Policy
+from backupd.policy.second_archive import for_second_archive
 from backupd.ports import Clock
 from backupd.providers.choose import Choice
 from backupd.runs.context import RunContext
@@ -38,10 +39,11 @@ class World:
     commands: list[list[str]] = field(default_factory=list)
     archive_free_bytes: int | None = 1 << 40
     provider: FakeProvider = field(default_factory=FakeProvider)
+    state: str = "state"  # another one is another node: it shares the pair and the archive, and no lock
 
     def __post_init__(self) -> None:
         (self.root / "backups").mkdir(parents=True, exist_ok=True)
-        (self.root / "state" / "orders").mkdir(parents=True, exist_ok=True)
+        (self.root / self.state / "orders").mkdir(parents=True, exist_ok=True)
         new = not (self.root / "pair").exists()
         self.writer = FakeWriter(self.root / "pair", self.clock)
         if new:
@@ -53,15 +55,20 @@ class World:
         """Where the archive is."""
         return self.root / "backups"
 
+    @property
+    def second(self) -> Path:
+        """Where the second archive is, if the policy names one."""
+        return self.root / "second"
+
     def context(self) -> RunContext:
         """What a run gets."""
-        state_dir = self.root / "state" / "orders"
-        return RunContext(
+        state_dir = self.root / self.state / "orders"
+        context = RunContext(
             database="orders",
             policy=Policy.model_validate(self.policy),
             policy_path=self.root / "orders.toml",
             writer=self.writer,
-            journal=Journal(self.root / "state" / "journal.db", now=self.clock.now),
+            journal=Journal(self.root / self.state / "journal.db", now=self.clock.now),
             clock=self.clock,
             providers=[self.provider],
             choose_provider=lambda _: Choice(self.provider, ("it is a test",)),
@@ -75,10 +82,25 @@ class World:
             node="here",
             state_dir=state_dir,
         )
+        policy = for_second_archive(context.policy)
+        if policy is not None:
+            context.second = replace(
+                context,
+                policy=policy,
+                open_archive=self._opener(self.clock, self.second),
+                probe_store=lambda: LocalStore.prepare(self.second),
+                open_store=lambda: LocalStore(self.second),
+                first=context,
+            )
+        return context
 
-    def _opener(self, clock: Clock) -> Callable[[str | None], DatabaseArchive]:
+    def with_second(self, archives_min: int = 1, **options: object) -> None:
+        """From now on the policy names a second archive, at ``second``."""
+        self.policy["second_archive"] = {"url": f"file://{self.second}", "archives_min": archives_min, **options}
+
+    def _opener(self, clock: Clock, place: Path | None = None) -> Callable[[str | None], DatabaseArchive]:
         def open_archive(identity: str | None) -> DatabaseArchive:
-            store = LocalStore(self.backups)
+            store = LocalStore(place or self.backups)
             repository = Repository.open(store, clock) if identity is None else Repository.create(store, clock)
             return repository.database("orders", "fake", identity)
 

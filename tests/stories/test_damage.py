@@ -160,3 +160,32 @@ def test_what_is_repaired_is_sound_again(shelf: Shelf, tmp_path: Path) -> None:
     pair.ok("restore", "orders", "--backup", shelf.increments[1], "--target", str(tmp_path / "out"))
     entry = pair.ledger[3]
     assert sums_of(tmp_path / "out" / "app.db") == (entry.rows, entry.total)
+
+
+def test_a_damaged_full_makes_the_next_incremental_a_full_and_deletes_nothing(
+    shelf: Shelf, damaged: Callable[[str, str], Path]
+) -> None:
+    pair = shelf.pair
+    before = [row["id"] for row in pair.ok("list", "--json").json["backups"]]
+    named = shelf.name_of(damaged("data", "flipped"))
+    # One object a run, least recently read first: sooner or later it is this one's turn.
+    for _ in range(20):
+        answer = pair.run("verify", "orders", "--budget", "1B", "--json")
+        if answer.status != 0:
+            break
+        assert answer.json["databases"][0]["sample"] is True
+    assert answer.status == 6, answer.told()
+    (finding,) = answer.json["databases"][0]["findings"]
+    assert (finding["object"], finding["backup"]) == (named, shelf.full)
+    # The next runs read others, and do not forget.
+    again = pair.run("verify", "orders", "--budget", "1B", "--json")
+    assert again.status == 6, again.told()
+    assert again.json["databases"][0]["known_damage"][0]["backup"] == shelf.full
+    assert "damaged" in pair.ok("show", shelf.full).out
+    made = pair.backup("incremental")
+    assert made["type"] == "full"
+    assert any("damaged" in note for note in pair.ok("show", made["id"], "--json").json["notes"])
+    rows = {row["id"]: row["state"] for row in pair.ok("list", "--json").json["backups"]}
+    assert [backup_id for backup_id in rows if backup_id != made["id"]] == before
+    assert rows[shelf.full] == "damaged"
+    assert pair.ok("prune", "orders", "--dry-run", "--json").json["databases"][0]["drop"] == []

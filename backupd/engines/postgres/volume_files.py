@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from backupd.durable import sync_directory
 from backupd.engines.postgres.cluster import PAGE_BYTES
 from backupd.engines.postgres.data_files import real_path
@@ -23,6 +21,7 @@ from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.sync_filesystem import FilesystemSync
 from backupd.engines.postgres.volume_layout import VolumeLayout
 from backupd.engines.postgres.volume_table import TABLESPACES, Entry, Kind, VolumeTable
+from backupd.pages import filled_runs
 from backupd.steps import step
 
 _WRITE_OUT_FROM_BYTES = 1 << 20  # smaller files are written by make_durable
@@ -86,6 +85,7 @@ class VolumeFiles:
         if size_bytes != self._table.size_bytes:
             raise ValueError(f"the volume has {size_bytes} bytes, and its table says {self._table.size_bytes}")
         self._flags = os.O_RDWR
+        self._made.clear()
         step("pg.pages.make-files")
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in self._table.entries:
@@ -117,7 +117,7 @@ class VolumeFiles:
             part = view[piece.start : piece.start + piece.length]
             path = piece.entry.path
             with self._descriptors.use(path) as descriptor:
-                for first, last in _not_zero(part) if path in self._made else ((0, len(part)),):
+                for first, last in filled_runs(part, PAGE_BYTES) if path in self._made else ((0, len(part)),):
                     _write_at(descriptor, part[first:last], piece.offset + first)
 
     def start_writing_out(self, offset: int, length: int) -> None:
@@ -220,14 +220,3 @@ def _write_at(descriptor: int, view: memoryview, offset: int) -> None:
         written = os.pwrite(descriptor, view, offset)
         offset += written
         view = view[written:]
-
-
-def _not_zero(view: memoryview) -> Iterator[tuple[int, int]]:
-    """The runs of pages that are not all zeros, as byte ranges; a part of a page at the end is never zeros."""
-    whole = len(view) // PAGE_BYTES
-    filled = (
-        np.frombuffer(view, dtype=np.uint64, count=whole * PAGE_BYTES // 8).reshape(whole, PAGE_BYTES // 8).any(axis=1)
-    )
-    edges = np.flatnonzero(np.diff(filled, prepend=False, append=len(view) > whole * PAGE_BYTES))
-    ends = [*(edges * PAGE_BYTES).tolist(), len(view)]
-    yield from zip(ends[::2], ends[1::2], strict=False)
