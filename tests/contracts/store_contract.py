@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from backupd.archive.objects import folders_below
 from backupd.digests import sha256_hex
 from backupd.errors import ObjectExists, ObjectMissing
 from backupd.ports import ObjectStore
@@ -98,6 +99,15 @@ class StoreContract:
         assert [(each.name, each.size_bytes) for each in store.list("b/")] == [("b/10", 4), ("b/2", 3)]
         assert [each.name for each in store.list("b/1")] == ["b/10"]
         assert not list(store.list("zzz/y"))
+
+    def test_names_the_folders_of_a_place(self, store: ObjectStore) -> None:
+        for name in ("a/b/1", "a/b/c/2", "a/d/3", "a/x", "e/f"):
+            store.create(name, [b""])
+        assert folders_below(store, "a/") == ("a/b/", "a/d/")
+        assert folders_below(store, "") == ("a/", "e/")
+        assert folders_below(store, "zzz/") == ()
+        store.delete("a/d/3")
+        assert folders_below(store, "a/") == ("a/b/",)
 
     def test_deletes_and_may_delete_again(self, store: ObjectStore) -> None:
         store.create("d/e/f", [b"1"])
