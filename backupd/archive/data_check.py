@@ -144,8 +144,6 @@ class DataCheck:
                     self._result.objects_checked += 1
                 else:
                     self._one(backup_id, each, part)
-            if isinstance(error, KeyMissing) and all(each in self._result.read for each in parts):
-                self._result.compared.add((backup_id, file.path))  # its stored bytes are those that were proven
         else:
             self._result.compared.add((backup_id, file.path))
         self._settle_doubts(backup_id, file.path, doubts)

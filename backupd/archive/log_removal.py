@@ -51,7 +51,7 @@ def finish_log_prune(archive: DatabaseArchive, tomb: str) -> Removed:
     removing.attempt(lambda: delete_all(archive.store, ordered))  # what is kept for now, the next prune finds again
     archive.store.sync()
     archive.store.delete(tomb)
-    return Removed(removing.count, removing.bytes)
+    return Removed(removing.count, removing.bytes, removing.later)
 
 
 def _prunable_logs(archive: DatabaseArchive) -> dict[str, StoredObject]:

@@ -120,6 +120,11 @@ class Removing:
     bytes: int = 0
     kept: KeptByLock | None = None
 
+    @property
+    def later(self) -> str:
+        """Why some are kept for now; empty when none are."""
+        return self.kept.because if self.kept is not None else ""
+
     def attempt(self, remove: Callable[[], tuple[int, int]]) -> None:
         """Remove some; ``kept`` says afterwards whether the store keeps any."""
         try:

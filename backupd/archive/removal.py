@@ -44,10 +44,11 @@ SLEEPER_AFTER = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many objects were removed, and their stored bytes."""
+    """How many objects were removed, and their stored bytes; ``later`` says why some are kept for now."""
 
     count: int
     bytes: int
+    later: str = ""
 
 
 def delete_backup(
@@ -135,7 +136,7 @@ def finish_deletion(
         fence(archive, label, f"it was deleted; what the archive keeps for now goes later: {removing.kept.because}")
     store.sync()
     store.delete(tomb)
-    return Removed(removing.count, removing.bytes)
+    return Removed(removing.count, removing.bytes, removing.later)
 
 
 def refuse_without_right(archive: DatabaseArchive, tomb: str) -> None:

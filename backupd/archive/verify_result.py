@@ -97,7 +97,7 @@ class VerifyResult:
 
     def findings_of(self, record: BackupRecord) -> list[Finding]:
         """What speaks against this backup: damage of what it needs, also where another backup shares it."""
-        own = [each for each in self.findings if each.backup_id == record.id and not _is_beside(each)]
+        own = [each for each in self.findings if each.backup_id == record.id and _is_needed(each)]
         shared = (each for thing in self.damaged_objects_of(record) for each in self.damaged[thing])
         return own + [each for each in shared if each not in own]
 
@@ -107,6 +107,6 @@ class VerifyResult:
         return every_file and len(self.sound_objects_of(record)) == sum(1 for _ in data_objects(record))
 
 
-def _is_beside(finding: Finding) -> bool:
-    """Whether it is about a note beside the backup (an intent, a tomb, a verdict), which no restore needs."""
-    return finding.object_name.split("/")[2:3] in (["intent"], ["tomb"], ["verify"])
+def _is_needed(finding: Finding) -> bool:
+    """Whether it is about what a restore reads, and not about a note beside the backup (an intent, a verdict...)."""
+    return finding.object_name.split("/")[2:3] in (["backup"], ["data"], ["map"], ["log"])

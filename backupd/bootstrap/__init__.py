@@ -90,7 +90,7 @@ class House:
             choose_provider=provider_chooser(policy, state_dir),
             open_archive=archive_opener(policy, self.clock, self.key_sources),
             probe_store=lambda: open_store(policy, make=True),
-            open_store=lambda: open_store(policy, make=False),
+            open_store=lambda: open_store(policy, make=False, quick=True),
             archive_free_bytes=lambda: free_bytes(policy.archive),
             lease=self._lease(state_dir),
             run_command=_run_command,

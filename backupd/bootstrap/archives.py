@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # a command imports only what it uses, so that status and --h
     from backupd.runs.context import OpenArchive, RunContext
 
 
+_QUICK_SECONDS = 10.0
+
+
 def archive_opener(policy: Policy, clock: Clock, sources: KeySources) -> OpenArchive:
     """What opens the archive that the policy names; see ``RunContext.open_archive``."""
     encryption = policy.encryption
@@ -51,7 +54,7 @@ def with_second_archive(context: RunContext, clock: Clock, sources: KeySources) 
             policy=policy,
             open_archive=archive_opener(policy, clock, sources),
             probe_store=lambda: open_store(policy, make=True),
-            open_store=lambda: open_store(policy, make=False),
+            open_store=lambda: open_store(policy, make=False, quick=True),
             archive_free_bytes=lambda: free_bytes(policy.archive),
             first=context,
         )
@@ -73,8 +76,10 @@ def _protected_key(policy: Policy) -> bytes | None:
         ) from problem
 
 
-def open_store(policy: Policy, *, make: bool) -> ObjectStore:
+def open_store(policy: Policy, *, make: bool, quick: bool = False) -> ObjectStore:
     """The store that a policy's ``archive`` names; ``make`` prepares a new directory (a bucket must be there).
+
+    ``quick`` is for somebody who waits at a terminal: a network that does not answer is given up soon.
 
     Raises:
         ConfigInvalid: boto3 is not installed.
@@ -82,14 +87,14 @@ def open_store(policy: Policy, *, make: bool) -> ObjectStore:
     """
     parts = urlsplit(policy.archive)
     if parts.scheme == "s3":
-        return _s3_store(policy)
+        return _s3_store(policy, quick=quick)
     from backupd.archive.local import LocalStore
 
     root = Path(unquote(parts.path))
     return LocalStore.prepare(root) if make else LocalStore(root)
 
 
-def _s3_store(policy: Policy) -> ObjectStore:
+def _s3_store(policy: Policy, *, quick: bool) -> ObjectStore:
     from backupd.policy.s3 import split_s3
 
     try:
@@ -102,7 +107,10 @@ def _s3_store(policy: Policy) -> ObjectStore:
             next_step="pip install 'backupd[s3]'",
         ) from missing
     bucket, prefix = split_s3(policy.archive)
-    return S3Store(S3Place(bucket, prefix, **policy.s3.model_dump(exclude={"object_lock_days"})))
+    words = policy.s3.model_dump(exclude={"object_lock_days"})
+    if quick:
+        words["deadline_seconds"] = min(words["deadline_seconds"], _QUICK_SECONDS)
+    return S3Store(S3Place(bucket, prefix, **words))
 
 
 def free_bytes(url: str) -> int | None:

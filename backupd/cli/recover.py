@@ -16,7 +16,10 @@ def recover(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:
-    """Finish or undo what a dead process left: thaw, snapshots, half-written backups, half-done restores."""
+    """Finish or undo what a dead process left: thaw, snapshots, half-written backups, half-done restores.
+
+    Where this node's own book (journal.db, the view of the archive) was lost, it is made anew from the archive.
+    """
     from backupd.runs.recover import run_recover
 
     answers: list[dict[str, Any]] = []

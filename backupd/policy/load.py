@@ -153,8 +153,14 @@ def load_policy_of(config: ServiceConfig, database: str) -> LoadedPolicy:
         NotFound: no policy names the database.
         ConfigInvalid: its policy is not valid, or it has two.
     """
-    good, problems = _read_directory(config.policies_dir)
+    from backupd.policy.skim import stands_alone
+
     own = config.policies_dir / f"{database}.toml"
+    loaded, _ = _read_policy(own) if own.is_file() else (None, [])
+    # A node may have ten thousand policies: a command about one database only skims the others.
+    if loaded is not None and loaded.policy.database == database and stands_alone(own, loaded.policy):
+        return loaded
+    good, problems = _read_directory(config.policies_dir)
     about_it = [problem for problem in problems if problem.file == own or problem.database == database]
     if about_it:
         next_step = f"edit {about_it[0].file}, then backupctl policy check {about_it[0].file}"
@@ -186,6 +192,7 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
         return {}, [Problem(directory, 0, "", _os_words(error))]
     good: dict[str, LoadedPolicy] = {}
     problems: list[Problem] = []
+    taken: dict[str, str] = {}
     for path in paths:
         loaded, found = _read_policy(path)
         problems.extend(found)
@@ -196,7 +203,7 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
             sentence = f"{good[database].path.name} is the policy of {database} already; a database has one policy"
             problems.append(Problem(path, 0, "database", sentence, database))
             continue
-        shared = _file_of_another(loaded, good)
+        shared = _file_of_another(loaded, taken)
         if shared:
             problems.append(Problem(path, 0, "copies", shared, database))
             continue
@@ -204,16 +211,13 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
             problems.append(Problem(path, 0, "second_archive", shared, database))
             continue
         good[database] = loaded
+        for name, place in loaded.policy.copies.items():
+            taken[os.path.realpath(place.place)] = f"copy {name} of {database}"
     return good, problems
 
 
-def _file_of_another(loaded: LoadedPolicy, others: Mapping[str, LoadedPolicy]) -> str:
+def _file_of_another(loaded: LoadedPolicy, taken: Mapping[str, str]) -> str:
     """Which file or directory of this policy is a copy of another database already; empty when none is."""
-    taken = {
-        os.path.realpath(place.place): f"copy {name} of {other}"
-        for other, each in others.items()
-        for name, place in each.policy.copies.items()
-    }
     for name, place in loaded.policy.copies.items():
         if whose := taken.get(os.path.realpath(place.place)):
             return f"{place.place} (copy {name}) is {whose} already; it can belong to one database only"

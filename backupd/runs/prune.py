@@ -153,14 +153,19 @@ def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> 
         context.tell(f"removing backup {gone.id}", number, len(plan.retention.drop))
         reason = "; ".join(str(one) for one in gone.reasons)
         try:
-            removed_bytes += archive.delete_backup(gone.id, reason=reason, by=context.node, since=listing).bytes
+            removed = archive.delete_backup(gone.id, reason=reason, by=context.node, since=listing)
         except KeptByLock as later:
             # What it builds on must stay as well; all of it is due again at the next prune.
             return _until_later(plan, deleted, removed_bytes, notes, f"{gone.id} is removed later: {later.because}")
         deleted.append(gone.id)
+        removed_bytes += removed.bytes
+        if removed.later:
+            notes = (*notes, f"{gone.id} is listed no more, its objects are removed later: {removed.later}")
     archive.let_log_go(plan.retention.spare, reason="no kept backup leads along it")
     try:
-        removed_bytes += archive.prune_logs(reason="no kept backup needs it").bytes
+        removed = archive.prune_logs(reason="no kept backup needs it")
+        removed_bytes += removed.bytes
+        notes = (*notes, f"some log files are removed later: {removed.later}") if removed.later else notes
     except KeptByLock as later:
         return _until_later(plan, deleted, removed_bytes, notes, f"log files are removed later: {later.because}")
     return PruneOutcome(plan, tuple(deleted), logs_before - _log_count(archive), removed_bytes, notes)

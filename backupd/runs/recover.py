@@ -12,6 +12,7 @@ from backupd.model.pair import CopyRole
 from backupd.model.position import rebase
 from backupd.model.records import BackupRecord
 from backupd.model.states import EDGES, RunEvent, RunState
+from backupd.runs.archive_view import remember_archive, remembered
 from backupd.runs.context import RunContext
 from backupd.runs.one_run import one_run
 from backupd.runs.second_archive import settle_second
@@ -65,7 +66,7 @@ def recover_under_lease(context: RunContext, *, keep_stage: bool = False) -> tup
     for sentence in context.writer.recover(keep_stage=keep_stage):
         say(sentence)
     # What an ended run could not take away when it ended: no run is alive, so nothing of it is in use.
-    for leftover in (_release_holds, _clear_snapshots, _sweep):
+    for leftover in (_release_holds, _clear_snapshots, _sweep, _read_archive_anew):
         _try(partial(leftover, context, say), say)
     _finish_pending(context, say)
     if asked is not context:
@@ -151,6 +152,19 @@ def _sweep(context: RunContext, say: Say) -> None:
         return  # nothing there, or away: the run that needs the archive says so itself
     for sentence in archive.sweep(holding_lease=True).sentences:
         say(sentence)
+
+
+def _read_archive_anew(context: RunContext, say: Say) -> None:
+    """This node's book of the archive is a cache: when it was lost, it is written again from the archive."""
+    if remembered(context) is not None:
+        return
+    try:
+        held = len(context.archive().list().backups)
+    except (NotFound, ArchiveUnreachable):
+        return
+    if held:
+        remember_archive(context)
+        say(f"this node's view of the archive was lost; it was made anew from the {held} backups there")
 
 
 def _finish_pending(context: RunContext, say: Say) -> None:

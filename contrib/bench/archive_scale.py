@@ -4,7 +4,9 @@
 
 Writes an archive of that many databases, each with 60 daily backups (a full every 7
 days, the others incrementals), by the code that writes records; data objects are
-hard links to one small file, for neither verb opens them.  Then it runs both verbs
+hard links to one small file, for neither verb opens them.  One database of a hundred is
+written, the others are hard links of it: the verbs open only the one that they are
+about, which is a written one.  Then it runs both verbs
 as a person does, a new process each, and once more inside this one with a store
 that counts: a listing counts a request for each 1,000 names, as S3 answers.  At the
 end it takes and deletes backups in one of the databases and counts these requests too.
@@ -134,8 +136,13 @@ def make_archive(root: Path, count: int) -> None:
     """Write it; a line every 1,000 databases."""
     repository = Repository.create(LocalStore.prepare(root), bootstrap.SystemClock())
     newest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
+    written = root
     for number in range(count):
-        make_database(root, repository.uuid, database_name(number), newest)
+        if number % 100 == 0 or number in {count // 2, count - 1}:
+            written = make_database(root, repository.uuid, database_name(number), newest)
+        else:
+            place = root / "db" / names.database_id(database_name(number), "sqlite")
+            shutil.copytree(written, place, copy_function=os.link)
         if (number + 1) % 1000 == 0:
             print(f"  {number + 1} databases", flush=True)
 
@@ -145,8 +152,8 @@ def database_name(number: int) -> str:
     return f"db-{number:06d}"
 
 
-def make_database(root: Path, uuid: str, name: str, newest: datetime) -> None:
-    """Sixty backups, each full verified once."""
+def make_database(root: Path, uuid: str, name: str, newest: datetime) -> Path:
+    """Sixty backups, each full verified once; answers with the directory."""
     dbid = names.database_id(name, "sqlite")
     base = root / "db" / dbid
     for part in ("backup", "map", f"log/{HISTORY}", "verify"):
@@ -177,6 +184,7 @@ def make_database(root: Path, uuid: str, name: str, newest: datetime) -> None:
         (root / record_name).write_bytes(data)
         parent, parent_sha256 = record, sha256_hex(data)
     blob.unlink()
+    return base
 
 
 def small(root: Path, kind: str, name: str, uuid: str, content: dict[str, Any]) -> None:
@@ -299,6 +307,8 @@ def count_changes(archive_root: Path, count: int) -> None:
     print(f"  opening           {store.told()}")
     last = archive.list().backups[-1]
     print(f"  one listing       {store.told()}")
+    archive.sweep(holding_lease=True)
+    print(f"  a sweep           {store.told()} (each run begins with one)")
     log = stored_log(archive.dbid, BACKUPS + 1, datetime.now(UTC)).log
     with tempfile.NamedTemporaryFile(dir=archive_root.parent) as file:
         file.write(b"x" * 100)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backupd.archive.coverage import DataObject, data_objects
+from backupd.archive.findings import Finding
 from backupd.archive.verify import Level, ReadPlan, VerifyResult, verify_database
 from backupd.errors import ArchiveUnreachable
 from backupd.model.records import ArchivedBackup, BackupType, Progress
@@ -181,3 +182,14 @@ def test_what_was_once_damaged_must_read_well_twice(shelf: Shelf, kind: str, who
     reads.clear()
     assert shelf.verify(ReadPlan(names, frozenset({name})), fails=heals_after_two).sound
     assert len(reads) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "speaks"),
+    [("backup", True), ("data", True), ("map", True)]
+    + [(kind, False) for kind in ("intent", "tomb", "verify", "hold", "note-to-come")],
+)
+def test_only_what_a_restore_reads_speaks_against_a_backup(shelf: Shelf, kind: str, speaks: bool) -> None:
+    record = shelf.backups[0].record
+    finding = Finding(f"db/orders-1/{kind}/{record.id}", "a bit is wrong", record.id)
+    assert VerifyResult(findings=[finding]).findings_of(record) == ([finding] if speaks else [])

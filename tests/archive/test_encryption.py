@@ -11,6 +11,7 @@ import pytest
 
 from backupd.archive import names
 from backupd.archive.age import identities_of, new_identity, protect
+from backupd.archive.coverage import data_objects
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.keys import ArchiveKeys, key_id, nobody
 from backupd.archive.record import encode_record
@@ -368,7 +369,8 @@ def test_verify_without_a_key_compares_every_stored_byte(tmp_path: Path) -> None
     result = verify_database(host, Level.DATA)
     assert result.sound
     assert result.as_stored == {full.record.id, increment.record.id}
-    assert all(result.is_whole(each.record) for each in (full, increment))
+    assert len(result.sound_objects_of(full.record)) == len(list(data_objects(full.record)))
+    assert not result.is_whole(full.record), "only who looks inside may take a mark of damage back"
     for name in (full.record.files[0].segments[0].name, full.record.files[0].map.name, increment.record.logs[0].name):
         whole = bytes(store.objects[name])
         store.objects[name] = whole[:-1] + bytes([whole[-1] ^ 1])
@@ -405,3 +407,15 @@ def test_a_bare_full_of_an_encrypted_archive_keeps_its_mac(tmp_path: Path) -> No
     assert listed.record.logs == ()
     archive.check_mac(listed.record)
     assert verify_database(archive, Level.DATA).sound
+
+
+def test_every_way_to_open_an_archive_encrypts(tmp_path: Path) -> None:
+    """A new one, one that is there, one opened to read: recipients are never lost on the way."""
+    store = MemoryStore()
+    keys = ArchiveKeys((RECIPIENT,))
+    pages = write_pages(tmp_path / "app.db", 4)
+    for _ in range(2):
+        repository = Repository.create(store, ObedientClock(), keys)
+        assert take_full(repository.database("orders", "sqlite", "pair-1"), pages, 0).record.encryption is not None
+    repository = Repository.open(store, ObedientClock(), keys)
+    assert take_full(repository.database("orders", "sqlite", None), pages, 0).record.encryption is not None

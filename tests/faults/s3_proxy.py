@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.s3_memory import MemoryS3
+
 _XML = '<?xml version="1.0" encoding="UTF-8"?>'
 _ERRORS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -81,12 +83,16 @@ class _Listener(ThreadingHTTPServer):
 class S3Proxy:
     """Listens at ``url`` and passes on to ``target``; ``faults`` counts what it did.
 
-    ``choose`` names a fault for each request, or nothing.  ``strict`` compares the sums of what
-    arrives, as Amazon does and moto does not.  ``overwrites`` ignores If-None-Match.
+    ``target`` is an address, or a server in memory.  ``choose`` names a fault for each request, or
+    nothing.  ``strict`` compares the sums of what arrives, as Amazon does and moto does not.
+    ``overwrites`` ignores If-None-Match.
     """
 
-    def __init__(self, target: str, choose: Choose = nothing, *, strict: bool = True, overwrites: bool = False) -> None:
-        self.target = urlsplit(target).netloc
+    def __init__(
+        self, target: str | MemoryS3, choose: Choose = nothing, *, strict: bool = True, overwrites: bool = False
+    ) -> None:
+        self.memory = target if isinstance(target, MemoryS3) else None
+        self.target = "" if isinstance(target, MemoryS3) else urlsplit(target).netloc
         self.choose = choose
         self.strict = strict
         self.overwrites = overwrites
@@ -104,6 +110,14 @@ class S3Proxy:
         self._server.shutdown()
         self._server.server_close()
 
+    def begin(self, *, strict: bool) -> None:
+        """Count anew; all goes well until ``choose`` is set."""
+        with self.lock:
+            self.choose = nothing
+            self.strict = strict
+            self.faults = Counter()
+            self.requests = []
+
     def fault_of(self, method: str, path: str) -> tuple[Request, str]:
         """Count the request and choose."""
         parts = urlsplit(path)
@@ -118,7 +132,7 @@ class S3Proxy:
 
 
 @contextmanager
-def proxied(target: str, choose: Choose = nothing, **words: bool) -> Iterator[S3Proxy]:
+def proxied(target: str | MemoryS3, choose: Choose = nothing, **words: bool) -> Iterator[S3Proxy]:
     """A proxy for a while."""
     proxy = S3Proxy(target, choose, **words)
     try:
@@ -187,6 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.proxy.overwrites:
             hop.add("if-none-match")
         headers = {name: value for name, value in self.headers.items() if name.lower() not in hop}
+        if self.proxy.memory is not None:
+            if not self.proxy.strict:
+                hop |= {"content-md5", "x-amz-checksum-sha256"}
+            lower = {name.lower(): value for name, value in headers.items() if name.lower() not in hop}
+            return self.proxy.memory.ask(self.command, self.path, lower, body)
         connection = http.client.HTTPConnection(self.proxy.target, timeout=60)
         try:
             connection.request(self.command, self.path, body or None, headers)

@@ -248,3 +248,19 @@ def test_two_names_of_one_directory_are_no_two_archives(tmp_path: Path) -> None:
     path = write_policy(tmp_path, "orders", **{"file:///backups": f"file://{tmp_path / 'real'}", "[retention]": second})
     with pytest.raises(ConfigInvalid, match="one directory under two names"):
         load_policy(path)
+
+
+def test_what_another_file_names_is_seen_also_when_only_one_policy_is_wanted(tmp_path: Path) -> None:
+    """A command about one database judges only its own file, and skims the others for what two must not share."""
+    (tmp_path / "backupd.toml").write_text(render_service_config())
+    config = load_service_config(tmp_path / "backupd.toml")
+    write_policy(config.policies_dir, "orders")
+    shop = write_policy(config.policies_dir, "shop")
+    assert load_policy_of(config, "shop").policy.database == "shop"
+    shop.write_text(shop.read_text().replace("passive/shop.db", "passive/../orders.db"))
+    with pytest.raises(ConfigInvalid, match=r"orders\.db \(copy b\) is copy a of orders already"):
+        load_policy_of(config, "shop")
+    assert load_policy_of(config, "orders").policy.database == "orders"
+    write_policy(config.policies_dir, "orders", "more.toml")
+    with pytest.raises(ConfigInvalid, match="a database has one policy"):
+        load_policy_of(config, "orders")

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from backupd.errors import NotFound, Refused, UsageProblem
+from backupd.archive.local import LocalStore
+from backupd.errors import KeptByLock, NotFound, Refused, UsageProblem
 from backupd.journal.records import RunKind
 from backupd.model.records import BackupType
 from backupd.runs.backup import run_backup
@@ -90,6 +91,35 @@ class TestPrune:
         two_chains.writer.mark_suspect("a page was bad")
         with pytest.raises(Refused, match="no backup of orders is pruned"):
             run_prune(two_chains.context())
+
+    @pytest.mark.parametrize("part", ["/", "/backup/", "/data/", "/log/"])
+    def test_what_the_archive_keeps_for_now_is_later_and_no_failure(
+        self, two_chains: World, part: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Object Lock, or a role that may not delete."""
+        delete = LocalStore.delete
+
+        def keep(store: LocalStore, name: str) -> None:
+            if part in name:
+                raise KeptByLock(f"{name} stays", because="it is locked", next_step="wait", object=name)
+            delete(store, name)
+
+        whole = {row["id"] for row in list_backups(two_chains.context())}
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "delete", keep)
+            outcome = run_prune(two_chains.context())
+            assert run_backup(two_chains.context(), BackupType.FULL).plan.type is BackupType.FULL
+        if part in {"/", "/backup/"}:
+            assert outcome.deleted == ()
+            assert "removed later: it is locked" in outcome.notes[-1]
+            assert whole <= {row["id"] for row in list_backups(two_chains.context())}
+        else:
+            assert len(outcome.deleted) == 2
+            assert any("removed later: it is locked" in note for note in outcome.notes)
+        run_prune(two_chains.context())
+        run_recover(two_chains.context())
+        assert run_verify(two_chains.context()).sound
+        assert not two_chains.context().archive().orphans()
 
     def test_a_suspiciously_large_prune_wants_a_yes(self, two_chains: World) -> None:
         for _ in range(10):

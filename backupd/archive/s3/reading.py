@@ -42,7 +42,7 @@ class Reading:
         self._client = client
         self._place = place
         self._patience = patience
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(place.connections, thread_name_prefix="s3-read")
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """All of an object in pieces of at most 4 MiB; the next ones are fetched meanwhile. Raises ObjectMissing."""
@@ -57,7 +57,7 @@ class Reading:
             while True:
                 while len(ahead) < min(_AHEAD_MAX, self._place.connections) and (at := next(offsets, -1)) >= 0:
                     length = min(PART_BYTES, first.total_bytes - at)
-                    ahead.append(self._threads().submit(self._part, name, at, length, first))
+                    ahead.append(self._pool.submit(self._part, name, at, length, first))
                 if not ahead:
                     return
                 yield ahead.popleft().result().data
@@ -79,11 +79,6 @@ class Reading:
             if offset + len(found) >= part.total_bytes:
                 break
         return bytes(found)
-
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._place.connections, thread_name_prefix="s3-read")
-        return self._pool
 
     def _part(self, name: str, offset: int, length: int, first: _Part | None = None) -> _Part:
         """Those bytes; fewer only at the object's end.  A body that is cut is asked for again from there on."""

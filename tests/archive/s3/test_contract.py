@@ -9,6 +9,7 @@ import pytest
 from backupd.ports import ObjectStore
 from tests.contracts.store_contract import StoreContract
 from tests.faults.s3_proxy import S3Proxy, proxied
+from tests.s3_memory import MemoryS3
 from tests.s3_servers import S3Server, moto_server
 
 
@@ -35,6 +36,20 @@ class TestOnAStrictServer(StoreContract):
     @pytest.fixture(autouse=True)
     def _proxy(self) -> Iterator[None]:
         with proxied(moto_server().url) as self.proxy:
+            yield
+
+    proxy: S3Proxy
+
+    def make_store(self) -> ObjectStore:
+        return S3Server(self.proxy.url).store()
+
+
+class TestOnTheServerInMemory(StoreContract):
+    """What the thousand bad lines of tests/faults run on."""
+
+    @pytest.fixture(autouse=True)
+    def _proxy(self) -> Iterator[None]:
+        with proxied(MemoryS3()) as self.proxy:
             yield
 
     proxy: S3Proxy

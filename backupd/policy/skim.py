@@ -1,0 +1,80 @@
+"""Skims a policy file for what two policies must not share, without judging it: its database's name and its files."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backupd.policy.schema import Policy
+
+_DATABASE = re.compile(r"""^database\s*=\s*["']([^"'\n]*)["']""", re.MULTILINE)
+_PATH = re.compile(r"""["'](/[^"'\n]*)["']""")
+
+
+@dataclass(frozen=True, slots=True)
+class Skimmed:
+    """What the file seems to be about; nothing where it cannot be read or is no TOML."""
+
+    database: str = ""
+    places: tuple[str, ...] = ()
+    archive: str = ""
+    second: str = ""
+
+
+def skim(path: Path) -> Skimmed:
+    """Read the file's database, the places of its copies, and its archives; a file that cannot be read says nothing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if plain := _plain(text):
+            return plain
+        content = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return Skimmed()  # whoever works on that database is told what is wrong with it
+    copies = content.get("copies")
+    tables = [copy for copy in copies.values() if isinstance(copy, dict)] if isinstance(copies, dict) else []
+    places = [table.get(key) for table in tables for key in ("path", "data_directory")]
+    second = content.get("second_archive")
+    return Skimmed(
+        _text(content.get("database")),
+        tuple(place for place in places if isinstance(place, str)),
+        _text(content.get("archive")),
+        _text(second.get("url")) if isinstance(second, dict) else "",
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _plain(text: str) -> Skimmed | None:
+    """The same without reading the TOML, which takes most of the time: every quoted path counts as a place.
+
+    None where the words may hide: escapes, long strings, a database that is not named at the start of a line; or
+    where there is a second archive.
+    """
+    named = _DATABASE.findall(text)
+    if len(named) != 1 or any(word in text for word in ("\\", "'''", '"""', "second_archive")):
+        return None
+    return Skimmed(named[0], tuple(_PATH.findall(text)))
+
+
+def stands_alone(own: Path, policy: Policy) -> bool:
+    """Whether no policy beside ``own`` names its database or one of its places.
+
+    Where second archives are named, what two policies may share is judged with all of them read whole.
+    """
+    ours = set(map(os.path.realpath, (copy.place for copy in policy.copies.values())))
+    second = policy.second_archive.url if policy.second_archive is not None else ""
+    for path in own.parent.iterdir():
+        if path.suffix == ".toml" and not path.name.startswith(".") and path != own:
+            found = skim(path)
+            if found.database == policy.database or ours.intersection(map(os.path.realpath, found.places)):
+                return False
+            if second or found.second:
+                return False
+    return True
