@@ -175,8 +175,7 @@ def test_a_process_that_slept_longer_than_its_lease_cannot_commit(world: World, 
             run_backup(other.context(), BackupType.INCREMENTAL)
         assert caught.value.details["pid"] == sleeper.pid
         world.clock.sleep(PERIOD_SECONDS + 1)
-        (sentence,) = run_recover(other.context())
-        assert "was left unfinished" in sentence
+        assert any("was left unfinished" in sentence for sentence in run_recover(other.context()))
         outcome = run_backup(other.context(), BackupType.INCREMENTAL)
     finally:
         os.kill(sleeper.pid, signal.SIGCONT)
