@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ asked: Counter[str] = Counter()
 class CountingStore(LocalStore):
     """A directory that counts what a bucket would be asked (no listing here is longer than a page)."""
 
-    def create(self, name: str, pieces: Iterable[bytes | memoryview]) -> StoredObject:
+    def create(
+        self, name: str, pieces: Iterable[bytes | memoryview], *, retain_until: datetime | None = None
+    ) -> StoredObject:
         asked["PUT"] += 1
-        return super().create(name, pieces)
+        return super().create(name, pieces, retain_until=retain_until)
 
     def read(self, name: str) -> Iterator[bytes]:
         asked["GET"] += 1
