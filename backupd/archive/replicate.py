@@ -225,7 +225,8 @@ class Replicator:
     def _transfer(self, label: str, wanted: StoredObject) -> bool:
         source, store = self._source.store, self._target.store
         try:
-            twice(source, wanted.name, lambda: store.create(wanted.name, _checked(source, wanted)))
+            kept = self._target.retain_until()
+            twice(source, wanted.name, lambda: store.create(wanted.name, _checked(source, wanted), retain_until=kept))
         except ObjectExists:
             return False
         except ObjectMissing as missing:
@@ -240,7 +241,7 @@ class Replicator:
         store = self._target.store
         step("copy.commit")
         with suppress(ObjectExists):  # a reply that was lost; what is there is compared below
-            store.create(name, [data])
+            store.create(name, [data], retain_until=self._target.retain_until())
         store.sync()
         with suppress(BackupdError):
             store.forget_cached(name)

@@ -56,7 +56,7 @@ class Repository:
             Refused: the store's server lacks what an archive needs.
         """
         try:
-            return cls.open(store, clock)
+            return cls.open(store, clock, keys)
         except NotFound:
             pass
         probed = {"probed": store.describe()} if isinstance(store, ProbedStore) and store.probe() else {}

@@ -11,6 +11,7 @@ from backupd.archive import names
 from backupd.archive.copy_intent import copy_intents, end_old_copies
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
+from backupd.archive.listing import Listing
 from backupd.archive.log_removal import LOGS_TOMB, finish_log_prune, log_of, unnamed_logs
 from backupd.archive.objects import Removing, delete_all
 from backupd.archive.open_backup import fence, remove_parts
@@ -45,19 +46,20 @@ class Swept:
 def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     """See ``DatabaseArchive.sweep``."""
     swept = Swept()
-    _sweep_intents(archive, swept, holding_lease=holding_lease)
+    listing = archive.list()
+    ended = set(listing.by_id()) | {abort.id for abort in listing.aborted}  # what those left, _sweep_aborted removes
+    _sweep_intents(archive, swept, ended, holding_lease=holding_lease)
     swept.sentences += end_old_copies(archive)
     _sweep_tombs(archive, swept)
-    _sweep_aborted(archive, swept)
-    _sweep_gone(archive, swept)
+    listing = archive.list(since=listing)
+    _sweep_aborted(archive, swept, listing)
+    _sweep_gone(archive, swept, listing)
     archive.store.sync()
-    swept.orphans = orphans(archive)
+    swept.orphans = orphans(archive, since=listing)
     return swept
 
 
-def _sweep_intents(archive: DatabaseArchive, swept: Swept, *, holding_lease: bool) -> None:
-    listing = archive.list()
-    ended = set(listing.by_id()) | {abort.id for abort in listing.aborted}  # what those left, _sweep_aborted removes
+def _sweep_intents(archive: DatabaseArchive, swept: Swept, ended: set[str], *, holding_lease: bool) -> None:
     for each in list(archive.store.list(names.intents_prefix(archive.dbid))):
         label = names.label_in(each.name)
         if label in ended:
@@ -113,9 +115,8 @@ def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
         swept.sentences.append(f"the interrupted deletion of {label} was finished")
 
 
-def _sweep_aborted(archive: DatabaseArchive, swept: Swept) -> None:
+def _sweep_aborted(archive: DatabaseArchive, swept: Swept, listing: Listing) -> None:
     store = archive.store
-    listing = archive.list()
     unnamed = unnamed_logs(archive, listing)
     for abort in listing.aborted:
         parts = [*store.list(names.data_prefix(archive.dbid, abort.id))]
@@ -131,7 +132,7 @@ def _sweep_aborted(archive: DatabaseArchive, swept: Swept) -> None:
                 store.delete(names.record_name(archive.dbid, abort.id))
 
 
-def _sweep_gone(archive: DatabaseArchive, swept: Swept) -> None:
+def _sweep_gone(archive: DatabaseArchive, swept: Swept, listing: Listing) -> None:
     """What the store kept of deleted backups; their names never come again, so nothing can need it."""
     store = archive.store
     for note in list(store.list(names.gones_prefix(archive.dbid))):
@@ -144,12 +145,12 @@ def _sweep_gone(archive: DatabaseArchive, swept: Swept) -> None:
         swept.add(removing.count, removing.bytes)
         if removing.later:
             swept.sentences.append(f"what is left of the deleted {label} is removed later: {removing.later}")
-        elif not unnamed_logs(archive, archive.list()):
+        elif not unnamed_logs(archive, listing):
             with suppress(KeptByLock):
                 store.delete(note.name)
 
 
-def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
+def orphans(archive: DatabaseArchive, since: Listing | None = None) -> tuple[Finding, ...]:
     """See ``DatabaseArchive.orphans``."""
     store, dbid = archive.store, archive.dbid
     excused = {
@@ -169,7 +170,7 @@ def orphans(archive: DatabaseArchive) -> tuple[Finding, ...]:
                 seen.setdefault(label, []).append(each.name)
     # Log that a copy brings names the backup that stored it, which may never come here.
     copying = next(copy_intents(archive), None) is not None
-    for each in () if copying else unnamed_logs(archive, archive.list()):
+    for each in () if copying else unnamed_logs(archive, archive.list(since=since)):
         log = log_of(archive, each.name)
         if log is not None and log[1] not in excused:
             seen.setdefault(log[1], []).append(each.name)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from backupd.policy.problems import ProblemsAt
+from backupd.policy.s3 import S3Options
 from backupd.policy.sections import RetentionOptions, Section
 
 if TYPE_CHECKING:
@@ -28,9 +30,18 @@ class SecondArchive(Section):
         description="How many archives must hold a backup before its log leaves the copies: 1 is the first archive,"
         " 2 is both.",
     )
+    s3: S3Options | None = Field(
+        default=None, description="How its bucket is spoken to; without it like the first archive's, by [s3]."
+    )
     retention: RetentionOptions | None = Field(
         default=None, description="How long backups stay there; without it as long as the first archive's retention."
     )
+
+    @model_validator(mode="after")
+    def _s3_is_of_a_bucket(self) -> SecondArchive:
+        if self.s3 is not None and not self.url.startswith("s3:"):
+            raise ProblemsAt([(("s3",), "this table is of archives in S3, and the second archive is a directory")])
+        return self
 
     @field_validator("retention")
     @classmethod
@@ -45,7 +56,8 @@ def for_second_archive(policy: Policy) -> Policy | None:
     second = policy.second_archive
     if second is None:
         return None
-    return policy.model_copy(update={"archive": second.url, "retention": second.retention or policy.retention})
+    own = {"archive": second.url, "retention": second.retention or policy.retention, "s3": second.s3 or policy.s3}
+    return policy.model_copy(update=own)
 
 
 def places_problem(first: str, second: str) -> str:

@@ -200,6 +200,7 @@ def _carry_out(context: RunContext, ids: Sequence[str], notes: tuple[str, ...]) 
     second = second_of(context)
     refuse_vanished(second)
     target = make_replica(context.archive(), second.probe_store())
+    target.lock_days = second.policy.s3.object_lock_days
     notes = (*notes, *settle_second(context))
     plan = plan_copies(context, ids)
     replicator = Replicator(context.archive(), target, threads=context.policy.archive_options.threads)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from backupd.archive.lease import DatabaseLease
     from backupd.runs.context import RunContext
 
-_SEEN_FILE = "lease-seen.json"
+_SEEN_FILE, _SECOND_SEEN_FILE = "lease-seen.json", "second-lease-seen.json"
 
 
 class OneRun:
@@ -84,5 +84,5 @@ def one_run(context: RunContext, run: str, *, must: bool = False, patient: bool 
 def _new_lease(context: RunContext, archive: DatabaseArchive, run: str) -> DatabaseLease:
     from backupd.archive.lease import DatabaseLease  # dry runs and status need none
 
-    seen = context.state_dir / _SEEN_FILE
+    seen = context.state_dir / (_SEEN_FILE if context.first is None else _SECOND_SEEN_FILE)
     return DatabaseLease(archive, run=run, seen=seen, tell=context.tell)

@@ -307,6 +307,8 @@ def count_changes(archive_root: Path, count: int) -> None:
     print(f"  opening           {store.told()}")
     last = archive.list().backups[-1]
     print(f"  one listing       {store.told()}")
+    archive.sweep(holding_lease=True)
+    print(f"  a sweep           {store.told()} (each run begins with one)")
     log = stored_log(archive.dbid, BACKUPS + 1, datetime.now(UTC)).log
     with tempfile.NamedTemporaryFile(dir=archive_root.parent) as file:
         file.write(b"x" * 100)

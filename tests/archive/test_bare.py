@@ -98,6 +98,20 @@ def test_log_that_an_increment_still_names_stays(archive: DatabaseArchive, pages
     assert verify_database(archive, Level.DATA).sound
 
 
+def test_log_that_was_let_go_is_no_orphan_although_its_storer_left_no_record(
+    store: MemoryStore, archive: DatabaseArchive, pages: Path
+) -> None:
+    given_up = archive.begin(BackupType.FULL, parent=None)
+    given_up.put_log(*write_log(pages.parent, 3))
+    given_up.abort("test")
+    _, middle, second, _ = three_fulls(archive, pages)
+    archive.delete_backup(middle.record.id, reason="test")
+    archive.let_log_go(spare_of(second), reason="test")
+    del store.objects[f"db/{archive.dbid}/backup/{given_up.label}"]  # as after its thirty days
+    assert archive.orphans() == ()
+    assert archive.prune_logs(reason="test").count == 1
+
+
 def test_no_log_goes_while_a_backup_is_being_made(archive: DatabaseArchive, pages: Path) -> None:
     _, middle, second, third = three_fulls(archive, pages)
     archive.delete_backup(middle.record.id, reason="test")

@@ -407,3 +407,15 @@ def test_a_bare_full_of_an_encrypted_archive_keeps_its_mac(tmp_path: Path) -> No
     assert listed.record.logs == ()
     archive.check_mac(listed.record)
     assert verify_database(archive, Level.DATA).sound
+
+
+def test_every_way_to_open_an_archive_encrypts(tmp_path: Path) -> None:
+    """A new one, one that is there, one opened to read: recipients are never lost on the way."""
+    store = MemoryStore()
+    keys = ArchiveKeys((RECIPIENT,))
+    pages = write_pages(tmp_path / "app.db", 4)
+    for _ in range(2):
+        repository = Repository.create(store, ObedientClock(), keys)
+        assert take_full(repository.database("orders", "sqlite", "pair-1"), pages, 0).record.encryption is not None
+    repository = Repository.open(store, ObedientClock(), keys)
+    assert take_full(repository.database("orders", "sqlite", None), pages, 0).record.encryption is not None

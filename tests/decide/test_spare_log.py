@@ -61,6 +61,7 @@ def test_log_that_a_kept_increment_names_too_stays() -> None:
     first, second = full_after("A", 3, 3), full_after("B", 8, 5)
     other = increment("I", first, 7, LOGS)
     assert spare_logs(records_of(first, other, second)) == {}
+    assert spare_logs(records_of(other, second)) == {}, "also when its own chain has a hole"
 
 
 def test_a_bare_full_keeps_only_its_own_log_in_the_plan() -> None:

@@ -10,6 +10,7 @@ import pytest
 from backupd.errors import ConfigInvalid
 from backupd.policy.load import load_policy
 from backupd.policy.schema import policy_json_schema
+from backupd.policy.skim import skim
 
 ROOT = Path(__file__).parents[2]
 SHOWN = sorted((ROOT / "policies").glob("*.toml"))
@@ -49,3 +50,27 @@ def test_an_invalid_policy_is_refused_with_its_sentence(path: Path) -> None:
     assert because == first.removeprefix("# expect: ")
     assert caught.value.exit_status == 3
     assert caught.value.next_step == f"edit {path}, then backupctl policy check {path}"
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.stem)
+def test_skimming_sees_what_reading_sees(path: Path) -> None:
+    content = tomllib.loads(path.read_text())
+    found = skim(path)
+    assert found.database == content["database"]
+    places = {table.get("path") or table["data_directory"] for table in content["copies"].values()}
+    assert places <= set(found.places)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'database = "o\\u0072ders"\n[copies.a]\npath = "/data/\\u0061.db"',
+        '"database" = "orders"\ncopies = {a = {path = "/data/a.db"}}',
+        'database = "orders"\n[copies.a]\npath = """/data/a.db"""',
+        " database='orders'\n[copies.a]\npath='/data/a.db'",
+    ],
+)
+def test_skimming_is_not_fooled_by_another_way_to_write_it(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    assert (skim(path).database, skim(path).places[:1]) == ("orders", ("/data/a.db",))

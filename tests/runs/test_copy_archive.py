@@ -48,9 +48,10 @@ def behind(world: World) -> World:
 
 
 def objects(place: Path) -> dict[str, bytes]:
-    """What a copy brings: every object but verdicts and notes."""
+    """What a copy brings: every object but verdicts, leases and what is on its way."""
     found = {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    return {name: data for name, data in found.items() if "/verify/" not in name and not name.startswith("tmp/")}
+    own = ("/verify/", "/lease/", "tmp/")
+    return {name: data for name, data in found.items() if not any(part in name for part in own)}
 
 
 def ids(world: World, *, second: bool = False) -> list[str]:
