@@ -51,8 +51,9 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     _sweep_intents(archive, swept, ended, holding_lease=holding_lease)
     swept.sentences += end_old_copies(archive)
     _sweep_tombs(archive, swept)
-    _sweep_aborted(archive, swept, archive.list(since=listing))
-    _sweep_gone(archive, swept)
+    listing = archive.list(since=listing)
+    _sweep_aborted(archive, swept, listing)
+    _sweep_gone(archive, swept, listing)
     archive.store.sync()
     swept.orphans = orphans(archive, since=listing)
     return swept
@@ -131,7 +132,7 @@ def _sweep_aborted(archive: DatabaseArchive, swept: Swept, listing: Listing) -> 
                 store.delete(names.record_name(archive.dbid, abort.id))
 
 
-def _sweep_gone(archive: DatabaseArchive, swept: Swept) -> None:
+def _sweep_gone(archive: DatabaseArchive, swept: Swept, listing: Listing) -> None:
     """What the store kept of deleted backups; their names never come again, so nothing can need it."""
     store = archive.store
     for note in list(store.list(names.gones_prefix(archive.dbid))):
@@ -144,7 +145,7 @@ def _sweep_gone(archive: DatabaseArchive, swept: Swept) -> None:
         swept.add(removing.count, removing.bytes)
         if removing.later:
             swept.sentences.append(f"what is left of the deleted {label} is removed later: {removing.later}")
-        elif not unnamed_logs(archive, archive.list()):
+        elif not unnamed_logs(archive, listing):
             with suppress(KeptByLock):
                 store.delete(note.name)
 
