@@ -28,6 +28,13 @@ def of_another(archive: DatabaseArchive, tomb: str) -> bool:
         return False
 
 
+def doomed(archive: DatabaseArchive) -> dict[str, str]:
+    """Backups whose deletion somebody before us has begun and may go on with, each with a sentence; one list."""
+    why = "a run that lost its lease had begun to delete it, and may go on"
+    tombs = archive.store.list(names.tombs_prefix(archive.dbid))
+    return {names.order_in(each.name)[0]: why for each in tombs if of_another(archive, each.name)}
+
+
 def ordered_logs(archive: DatabaseArchive, tomb: str) -> list[str]:
     """The log files that a tomb orders to delete."""
     return list((tomb_content(archive, tomb) or {}).get("logs", []))

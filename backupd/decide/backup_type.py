@@ -68,7 +68,7 @@ def decide_backup_type(
         stamps: the stamps that the passive has seen.
         backups: every committed backup of the database.
         history: the history that the database is in; None when not known.
-        unfit: ids that are known to be damaged, with a sentence.
+        unfit: ids that are known to be damaged, or may be deleted any moment, with a sentence.
         oldest_held: where the oldest log that the passive holds begins; None when not known or none.
         raise_to_full: the policy's wish; when False the increment is refused instead.
         archived_log_counts: whether the run can name log files that other backups have stored.  Without it a
@@ -147,7 +147,7 @@ def _find_base(
         return Reason("chain-broken", f"the chain of {stamp.backup_id} is broken: {chain.reasons[0].sentence}")
     for part in chain.records:
         if part.record.id in unfit:
-            return Reason("chain-damaged", f"{part.record.id} is damaged: {unfit[part.record.id]}")
+            return Reason("chain-damaged", f"{part.record.id} cannot be built on: {unfit[part.record.id]}")
     if chain.records[0].record.type is not BackupType.FULL or not chain.records[-1].record.type.moves_stamp:
         return Reason("chain-broken", f"{stamp.backup_id} is not a full or an incremental with a full below it")
     if chain.end != stamp.end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backupd.archive.tombs import doomed
 from backupd.decide.backup_type import BackupChoice, RefuseBackup, decide_backup_type
 from backupd.decide.lineage import lineage_of, stamps_seen_from
 from backupd.decide.source_copy import RefuseSource, UseCopy, choose_source
@@ -132,7 +133,7 @@ def _archived(context: RunContext, *, dry_run: bool) -> tuple[tuple[ArchivedBack
     except NotFound:
         return (), {}
     listing = archive.list()
-    return listing.backups, unfit_backups(archive, listing)
+    return listing.backups, unfit_backups(archive, listing) | doomed(archive)
 
 
 def _judge_source(context: RunContext, requested: BackupType, *, wait: bool) -> tuple[PairStatus, UseCopy]:

@@ -46,3 +46,12 @@ def test_without_facts_the_table_stands_alone(capsys: pytest.CaptureFixture[str]
 def test_an_alarm_names_a_position_as_postgresql_does(capsys: pytest.CaptureFixture[str]) -> None:
     status._print(row(copy("a", "active"), copy("b", "passive")) | {"alarms": ["log before 1/50331648 is lost"]}, NOW)
     assert "! log before 1 @ 0/3000000 is lost" in capsys.readouterr().out
+
+
+def test_what_runs_on_another_node_is_named_with_that_node_s_times(capsys: pytest.CaptureFixture[str]) -> None:
+    running = {"run": "full backup of ledger", "host": "beta", "pid": 12}
+    running |= {"since": "2026-11-22T11:00:00+00:00", "renewed_at": "2026-11-22T11:30:20+00:00"}
+    status._print(row(copy("a", "active"), copy("b", "passive")) | {"running": running}, NOW)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "running full backup of ledger on beta, process 12, since 2026-11-22" in told
+    assert "its lease renewed 2026-11-22" in told

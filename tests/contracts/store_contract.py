@@ -130,3 +130,11 @@ class StoreContract:
     def test_odd_names_are_bugs(self, store: ObjectStore, name: str) -> None:
         with pytest.raises(ValueError, match=r".*"):
             store.create(name, [b""])
+
+    def test_the_folders_of_a_place(self, store: ObjectStore) -> None:
+        for name in ("db/a/x", "db/a/y/z", "db/b/x", "db/plain", "other/x"):
+            store.create(name, [b"1"])
+        store.sync()
+        assert folders_below(store, "db/") == ("db/a/", "db/b/")
+        assert folders_below(store, "") == ("db/", "other/")
+        assert folders_below(store, "none/") == ()
