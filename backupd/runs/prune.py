@@ -148,7 +148,7 @@ def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> 
     archive = context.archive()
     deleted: list[str] = []
     removed_bytes, logs_before = 0, _log_count(archive)
-    listing = archive.list()
+    listing = archive.list() if plan.retention.drop else None
     for number, gone in enumerate(plan.retention.drop):
         context.tell(f"removing backup {gone.id}", number, len(plan.retention.drop))
         reason = "; ".join(str(one) for one in gone.reasons)
@@ -158,7 +158,7 @@ def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> 
             # What it builds on must stay as well; all of it is due again at the next prune.
             return _until_later(plan, deleted, removed_bytes, notes, f"{gone.id} is removed later: {later.because}")
         deleted.append(gone.id)
-        listing = listing.without(gone.id)
+        listing = listing.without(gone.id) if listing else None
         removed_bytes += removed.bytes
         if removed.later:
             notes = (*notes, f"{gone.id} is listed no more, its objects are removed later: {removed.later}")
