@@ -201,7 +201,7 @@ class DatabaseLease:
             if self._term is None or self._lost is not None:
                 return
             step("lease.renew")
-            term = replace(self._term, number=self._term.number + 1, at=self._clock.now(), follows="it was renewed")
+            term = replace(self._term, number=self._term.number + 1, at=self._clock.now())
             if self._create(term):
                 self._below.add(self._term.number)
                 self._term = term
@@ -225,7 +225,7 @@ class DatabaseLease:
                 return
             step("lease.release")
             now = self._clock.now()
-            over = replace(term, number=term.number + 1, at=now, released=True, follows="the run was over")
+            over = replace(term, number=term.number + 1, at=now, released=True)
             if self._create(over):
                 self._below.add(term.number)
                 self._delete_below()

@@ -135,6 +135,8 @@ def finish_deletion(
     if removing.later:
         _note_gone(archive, label, removing.later)
     store.sync()
+    if archive.lease is not None:
+        archive.lease.raise_if_lost()  # then the tomb stays: others have deleted beside us, and it says what we left
     store.delete(tomb)
     return Removed(removing.count, removing.bytes, removing.later)
 
@@ -201,7 +203,7 @@ def _refuse_children(archive: DatabaseArchive, backup_id: str, listing: Listing)
 
 
 def finish_for_a_sleeper(archive: DatabaseArchive, tomb: str) -> Removed:
-    """Remove what is left of a backup whose deletion sleeps, once its record is gone; its log files and tomb stay.
+    """Remove what is left of a backup whose deletion sleeps, once its record is gone; its tomb stays.
 
     While the record is there the backup is whole, and whether it goes is decided anew by the next prune.
     Whatever is removed here has a name that never comes again, so the sleeper does no harm when it removes it too.
@@ -214,10 +216,37 @@ def finish_for_a_sleeper(archive: DatabaseArchive, tomb: str) -> Removed:
         more, more_size = delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label)))
         count, size = count + more, size + more_size
         store.delete(names.bare_name(archive.dbid, label))
+        more, more_size = _logs_for_a_sleeper(archive, tomb)
+        count, size = count + more, size + more_size
     at = (tombs.tomb_content(archive, tomb) or {}).get("at", "")
     if at and archive.clock.now() - datetime.fromisoformat(at) > SLEEPER_AFTER:
         store.delete(tomb)
     return Removed(count, size)
+
+
+def _logs_for_a_sleeper(archive: DatabaseArchive, tomb: str) -> tuple[int, int]:
+    """Remove the log files of such an order that no backup names now, under an order of our own; count and bytes."""
+    there = _existing(archive, tombs.ordered_logs(archive, tomb))
+    if archive.lease is None or not there:
+        return 0, 0
+    label, _ = names.order_in(tomb)
+    ours = names.tomb_name(archive.dbid, label, tombs.mark(archive))
+    with suppress(ObjectExists):
+        archive.sealed.create("tomb", ours, {**(tombs.tomb_content(archive, tomb) or {}), **tombs.order(archive)})
+    archive.store.sync()
+    count = size = 0
+    try:
+        archive.still_ours()
+        no_live_intents(archive)
+        listing = archive.list()
+        if all_records_readable(listing):
+            needed = named_logs([each.record for each in listing.backups])
+            count, size = delete_all(archive.store, [each for each in there if each.name not in needed])
+            archive.store.sync()
+    except (Busy, KeptByLock):
+        pass  # the next run sees to it
+    archive.store.delete(ours)
+    return count, size
 
 
 def _existing(archive: DatabaseArchive, some: list[str]) -> list[StoredObject]:

@@ -28,7 +28,7 @@ class Term:
         at: when this term was written, by the same clock; only ever shown.
         period_seconds: how long this term is good without the next one, by the clock of whoever watches it.
         released: the run is over; anybody may follow at once.
-        follows: why this term may follow the one before it.
+        follows: why this holder may follow the one before.
     """
 
     number: int

@@ -93,10 +93,10 @@ def play(seed: int, directory: Path, rounds: int = ROUNDS) -> int:
         while alive := [process for process in processes if process.poll() is None]:
             time.sleep(dice.uniform(0.0, 0.1))
             term = newest_term(archive.store, archive.dbid)
+            if term is not None and "not renewed" in term.follows:
+                taken_over.add(term.nonce)
             if term is None or term.released:
                 continue
-            if "not renewed" in term.follows:
-                taken_over.add(term.nonce)
             victim = next((process for process in alive if process.pid == term.holder.pid), None)
             if victim is not None:
                 os.kill(victim.pid, signal.SIGSTOP)

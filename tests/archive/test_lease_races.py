@@ -139,9 +139,9 @@ def play(seed: int, directory: Path, hands: Hands) -> Counter[str]:
         return world.counts
 
 
-def assert_much_happened(counts: Counter[str], *more: str) -> None:
+def assert_much_happened(counts: Counter[str]) -> None:
     """A test that never gets into trouble proves nothing."""
-    for what in ("slept", "died", "taken over", "fenced", "committed", "deletion", *more):
+    for what in ("slept", "died", "taken over", "fenced", "committed", "deletion"):
         assert counts[what] > 0, f"{what} never happened: {counts}"
 
 
@@ -158,4 +158,4 @@ def test_a_thousand_seeds(tmp_path: Path, hands: Hands, first: int) -> None:
     counts: Counter[str] = Counter()
     for seed in range(first, first + 100):
         counts += play(seed, tmp_path / str(seed), hands)
-    assert_much_happened(counts, "log under another name")
+    assert_much_happened(counts)
