@@ -86,19 +86,20 @@ def _get(objects: dict[str, _Object], key: str, headers: dict[str, str]) -> Answ
 
 def _listed(objects: dict[str, _Object], query: dict[str, list[str]]) -> Answer:
     prefix, after = query.get("prefix", [""])[0], query.get("continuation-token", [""])[0]
-    names = sorted(key for key in objects if key.startswith(prefix) and key > after)
-    if query.get("delimiter") == ["/"]:  # few enough for one page
-        below = [key[len(prefix) :].partition("/") for key in names]
-        folders = sorted({f"{prefix}{first}/" for first, slash, _ in below if slash})
-        told = "".join(f"<CommonPrefixes><Prefix>{quote(each)}</Prefix></CommonPrefixes>" for each in folders)
-        facts = "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
-        return _xml(200, f"<ListBucketResult>{facts}{told}</ListBucketResult>")
-    told = "".join(
-        f"<Contents><Key>{quote(key)}</Key><Size>{len(objects[key].data)}</Size></Contents>" for key in names[:_PAGE]
-    )
-    more = len(names) > _PAGE
-    token = f"<NextContinuationToken>{escape(names[_PAGE - 1])}</NextContinuationToken>" if more else ""
-    facts = f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>{token}"
+    delimiter = query.get("delimiter", [""])[0]
+    found: dict[str, str] = {}  # by key, or by what a group of keys begins with
+    for key in sorted(key for key in objects if key.startswith(prefix)):
+        group, more, _ = key.removeprefix(prefix).partition(delimiter) if delimiter else ("", "", "")
+        if more:
+            name = f"{prefix}{group}{delimiter}"
+            found[name] = f"<CommonPrefixes><Prefix>{quote(name)}</Prefix></CommonPrefixes>"
+        else:
+            found[key] = f"<Contents><Key>{quote(key)}</Key><Size>{len(objects[key].data)}</Size></Contents>"
+    names = [name for name in found if name > after]
+    told = "".join(found[name] for name in names[:_PAGE])
+    cut = len(names) > _PAGE
+    token = f"<NextContinuationToken>{escape(names[_PAGE - 1])}</NextContinuationToken>" if cut else ""
+    facts = f"<EncodingType>url</EncodingType><IsTruncated>{str(cut).lower()}</IsTruncated>{token}"
     return _xml(200, f"<ListBucketResult>{facts}{told}</ListBucketResult>")
 
 
