@@ -87,6 +87,12 @@ def _get(objects: dict[str, _Object], key: str, headers: dict[str, str]) -> Answ
 def _listed(objects: dict[str, _Object], query: dict[str, list[str]]) -> Answer:
     prefix, after = query.get("prefix", [""])[0], query.get("continuation-token", [""])[0]
     names = sorted(key for key in objects if key.startswith(prefix) and key > after)
+    if query.get("delimiter") == ["/"]:  # few enough for one page
+        below = [key[len(prefix) :].partition("/") for key in names]
+        folders = sorted({f"{prefix}{first}/" for first, slash, _ in below if slash})
+        told = "".join(f"<CommonPrefixes><Prefix>{quote(each)}</Prefix></CommonPrefixes>" for each in folders)
+        facts = "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+        return _xml(200, f"<ListBucketResult>{facts}{told}</ListBucketResult>")
     told = "".join(
         f"<Contents><Key>{quote(key)}</Key><Size>{len(objects[key].data)}</Size></Contents>" for key in names[:_PAGE]
     )

@@ -61,6 +61,7 @@ class DatabaseArchive:
         """All records, bare fulls without the log that was let go; damage is a finding in the answer.
 
         What ``since``, a listing of a moment ago, has read is not read again: a record never changes.
+        Leave out of it what was deleted since (``Listing.without``).
 
         Raises:
             ArchiveUnreachable: it cannot be listed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backupd.archive.findings import Finding
 from backupd.archive.record import AbortRecord
@@ -23,6 +23,10 @@ class Listing:
     def by_id(self) -> dict[str, ArchivedBackup]:
         """The committed ones by their id."""
         return {backup.record.id: backup for backup in self.backups}
+
+    def without(self, backup_id: str) -> Listing:
+        """The listing without a backup that was deleted since: an ABORT record may stand under its name now."""
+        return replace(self, backups=tuple(backup for backup in self.backups if backup.record.id != backup_id))
 
     def labels(self) -> set[str]:
         """Labels that have a readable record of either verdict."""

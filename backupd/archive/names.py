@@ -220,6 +220,16 @@ def hold_id_in(name: str) -> str:
     return match[2] if match and is_label(match[1]) else ""
 
 
+def gones_prefix(dbid: str) -> str:
+    """All notes of deleted backups whose objects are kept for now begin so."""
+    return f"db/{dbid}/gone/"
+
+
+def gone_name(dbid: str, label: str) -> str:
+    """The note that a backup was deleted, and that some of its objects go later."""
+    return f"db/{dbid}/gone/{label}.json"
+
+
 def bares_prefix(dbid: str) -> str:
     """All notes of bare fulls begin so."""
     return f"db/{dbid}/bare/"

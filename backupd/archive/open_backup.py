@@ -20,7 +20,7 @@ from backupd.model.records import ArchivedBackup, BackupRecord, Encryption, LogF
 from backupd.pipeline.cipher import CIPHER, DataKey
 from backupd.pipeline.container import damage
 from backupd.pipeline.store import NewObject, new_object
-from backupd.ports import StoredObject
+from backupd.ports import StoredObject, StoreFeature
 from backupd.steps import step
 
 if TYPE_CHECKING:
@@ -130,7 +130,10 @@ class OpenBackup:
 
     def _remember(self, stored: StoredObject) -> None:
         self._stored[stored.name] = stored
-        self._prover.add(stored)
+        if StoreFeature.CHECKS_ON_ARRIVAL in self._store.features:
+            self._prover.confirmed(stored)
+        else:
+            self._prover.add(stored)
 
     def prove(self, on_bytes: Callable[[int], None] | None = None) -> int:
         """Everything is durable and was read back; answers with the bytes read.

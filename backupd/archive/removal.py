@@ -12,8 +12,8 @@ The rules (reference/archives.md, section 7.3):
   any time.  Its tomb stays: nothing is built on what it orders to delete, and no
   log file gets a name that it may still delete.
 * What the store keeps for now (Object Lock, a role that may not delete) is left
-  behind an ABORT record in the old record's place: ``sweep`` tries it again, and
-  no tomb stands in the way of the next backup meanwhile.
+  behind a note, ``gone/<label>.json``: ``sweep`` tries it again, and no tomb
+  stands in the way of the next backup meanwhile.
 """
 
 from __future__ import annotations
@@ -132,10 +132,16 @@ def finish_deletion(
     removing.attempt(lambda: delete_all(store, store.list(names.verdicts_prefix(archive.dbid, label))))
     with suppress(KeptByLock):
         store.delete(names.bare_name(archive.dbid, label))
-    if removing.kept is not None:
-        fence(archive, label, f"it was deleted; what the archive keeps for now goes later: {removing.kept.because}")
+    if removing.later:
+        _note_gone(archive, label, removing.later)
     _order_is_done(archive, tomb)
     return Removed(removing.count, removing.bytes, removing.later)
+
+
+def _note_gone(archive: DatabaseArchive, label: str, because: str) -> None:
+    note = {"label": label, "because": because, "at": archive.clock.now().isoformat()}
+    with suppress(ObjectExists):
+        archive.sealed.create("gone", names.gone_name(archive.dbid, label), note)
 
 
 def refuse_without_right(archive: DatabaseArchive, tomb: str) -> None:

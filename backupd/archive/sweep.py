@@ -13,7 +13,7 @@ from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
 from backupd.archive.log_removal import LOGS_TOMB, finish_log_prune, log_of, unnamed_logs
-from backupd.archive.objects import delete_all
+from backupd.archive.objects import Removing, delete_all
 from backupd.archive.open_backup import fence, remove_parts
 from backupd.archive.removal import finish_deletion, finish_for_a_sleeper
 from backupd.archive.tombs import adopted, lease_nonce, of_another
@@ -51,7 +51,9 @@ def sweep(archive: DatabaseArchive, *, holding_lease: bool) -> Swept:
     _sweep_intents(archive, swept, ended, holding_lease=holding_lease)
     swept.sentences += end_old_copies(archive)
     _sweep_tombs(archive, swept)
-    _sweep_aborted(archive, swept, archive.list(since=listing))
+    listing = archive.list(since=listing)
+    _sweep_aborted(archive, swept, listing)
+    _sweep_gone(archive, swept, listing)
     archive.store.sync()
     swept.orphans = orphans(archive, since=listing)
     return swept
@@ -119,11 +121,9 @@ def _sweep_aborted(archive: DatabaseArchive, swept: Swept, listing: Listing) -> 
     for abort in listing.aborted:
         parts = [*store.list(names.data_prefix(archive.dbid, abort.id))]
         parts += store.list(names.maps_prefix(archive.dbid, abort.id))
-        verdicts = [*store.list(names.verdicts_prefix(archive.dbid, abort.id))]
-        if parts or verdicts:
+        if parts:
             step("archive.delete")
             try:
-                swept.add(*delete_all(store, verdicts))
                 swept.add(*remove_parts(archive, abort.id))
             except KeptByLock as problem:
                 swept.sentences.append(f"what {abort.id} left is removed later: {problem.because}")
@@ -132,12 +132,33 @@ def _sweep_aborted(archive: DatabaseArchive, swept: Swept, listing: Listing) -> 
                 store.delete(names.record_name(archive.dbid, abort.id))
 
 
+def _sweep_gone(archive: DatabaseArchive, swept: Swept, listing: Listing) -> None:
+    """What the store kept of deleted backups; their names never come again, so nothing can need it."""
+    store = archive.store
+    for note in list(store.list(names.gones_prefix(archive.dbid))):
+        label = names.label_in(note.name)
+        removing = Removing()
+        step("archive.delete")
+        removing.attempt(lambda label=label: remove_parts(archive, label))  # type: ignore[misc]
+        verdicts = list(store.list(names.verdicts_prefix(archive.dbid, label)))
+        removing.attempt(lambda verdicts=verdicts: delete_all(store, verdicts))  # type: ignore[misc]
+        swept.add(removing.count, removing.bytes)
+        if removing.later:
+            swept.sentences.append(f"what is left of the deleted {label} is removed later: {removing.later}")
+        elif not unnamed_logs(archive, listing):
+            with suppress(KeptByLock):
+                store.delete(note.name)
+
+
 def orphans(archive: DatabaseArchive, since: Listing | None = None) -> tuple[Finding, ...]:
     """See ``DatabaseArchive.orphans``."""
     store, dbid = archive.store, archive.dbid
     excused = {
         names.label_in(each.name)
-        for prefix in (names.intents_prefix(dbid), names.tombs_prefix(dbid), names.records_prefix(dbid))
+        for prefix in (
+            *(names.intents_prefix(dbid), names.tombs_prefix(dbid), names.records_prefix(dbid)),
+            names.gones_prefix(dbid),
+        )
         for each in store.list(prefix)
     }
     seen: dict[str, list[str]] = {}

@@ -159,6 +159,7 @@ class _Verify:
             names.verdicts_prefix(archive.dbid),
             names.holds_prefix(archive.dbid),
             names.bares_prefix(archive.dbid),
+            names.gones_prefix(archive.dbid),
         ):
             for each in archive.store.list(prefix):
                 self._result.objects_checked += 1
@@ -180,12 +181,14 @@ class _Verify:
             read_hold(self._archive, name)
         elif prefix == names.bares_prefix(self._archive.dbid):
             self._archive.sealed.read("bare", name)
+        elif prefix == names.gones_prefix(self._archive.dbid):
+            self._archive.sealed.read("gone", name)
         else:
             self._archive.read_verdict(name)
 
     def _strangers(self) -> None:
         dbid = self._archive.dbid
-        known = ("backup/", "bare/", "data/", "hold/", "intent/", "lease/", "log/", "map/", "tomb/", "verify/")
+        known = ("backup/", "bare/", "data/", "gone/", "hold/", "intent/", "lease/", "log/", "map/", "tomb/", "verify/")
         for each in self._archive.store.list(names.database_prefix(dbid)):
             if not each.name.removeprefix(names.database_prefix(dbid)).startswith((*known, "identity.json")):
                 self._result.findings.append(Finding(each.name, "no object of an archive has such a name"))

@@ -76,8 +76,8 @@ def show_backup(context: RunContext, backup_id: str) -> dict[str, JsonValue]:
     """
     archive = context.archive()
     found = archive.get(backup_id)
-    record = found.record
     listing = archive.list()
+    record = listing.by_id().get(backup_id, found).record  # of a bare full without the log that was let go
     verdicts = verdicts_by_backup(archive)
     state = _state(context, backup_id, unfit_backups(archive, listing, verdicts))
     row = backup_json(record, state, context.journal.truncation(backup_id))

@@ -158,6 +158,7 @@ def _carry_out(context: RunContext, plan: PrunePlan, notes: tuple[str, ...]) -> 
             # What it builds on must stay as well; all of it is due again at the next prune.
             return _until_later(plan, deleted, removed_bytes, notes, f"{gone.id} is removed later: {later.because}")
         deleted.append(gone.id)
+        listing = listing.without(gone.id) if listing else None
         removed_bytes += removed.bytes
         if removed.later:
             notes = (*notes, f"{gone.id} is listed no more, its objects are removed later: {removed.later}")

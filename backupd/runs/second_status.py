@@ -8,6 +8,7 @@ from backupd.archive import names
 from backupd.errors import BackupdError, NotFound
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.states import RunState
+from backupd.runs.archive_view import remembered
 from backupd.runs.context import RunContext
 
 if TYPE_CHECKING:  # status is quick: what reads records is imported when there is something to copy
@@ -29,6 +30,9 @@ def second_status(context: RunContext, alarms: list[str]) -> dict[str, JsonValue
         "waiting": [],
         "waiting_bytes": 0,
     }
+    seen = remembered(second)
+    if seen is not None and seen.archive == options.url:
+        alarms.extend(f"the second archive: {finding}" for finding in seen.findings)
     try:
         first = _record_labels(context)
     except BackupdError:

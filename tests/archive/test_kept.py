@@ -109,7 +109,7 @@ def test_locked_parts_go_later_and_stop_no_backup(
     assert len(listed(archive)) == 1
     assert not below(store, archive, "tomb/")
     assert below(store, archive, part[1:])
-    assert not archive.orphans(), "an ABORT record explains them"
+    assert not archive.orphans(), "a note explains them"
     archive.begin(BackupType.FULL, parent=None).withdraw()
     archive.sweep(holding_lease=True)
     assert not archive.orphans()

@@ -15,6 +15,7 @@ from backupd.archive.local import LocalStore
 from backupd.archive.replica import make_replica
 from backupd.archive.replicate import Replicator, objects_of, to_copy
 from backupd.archive.repository import Repository
+from backupd.archive.verify import Level, verify_database
 from backupd.errors import ArchiveUnreachable, Busy, DamageFound, NotFound, Refused
 from backupd.model.records import BackupType
 from backupd.pipeline.fetch import fetch_file
@@ -300,6 +301,19 @@ def test_a_copy_backup_is_copied_like_any_other(pair: Pair) -> None:
     take_full(pair.first, pair.root / "app.db", 40, BackupType.COPY)
     pair.copy()
     pair.assert_same()
+
+
+def test_a_full_that_is_whole_there_stays_whole_when_the_first_lets_its_log_go(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    write_pages(tmp_path / "app.db", 10)
+    full = take_full_with_log(pair.first, tmp_path / "app.db", [write_log(tmp_path, number) for number in (1, 2)])
+    pair.copy()
+    pair.first.let_log_go({full.record.id: [stored.name for stored in full.record.logs]}, reason="test")
+    pair.first.prune_logs(reason="test")
+    pair.copy()
+    assert len(pair.objects("second", "log")) == 2
+    assert pair.objects("second", "bare") == {}
+    assert verify_database(pair.second, Level.DATA).findings == []
 
 
 def test_a_bare_full_is_bare_in_the_replica_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from backupd.model.position import Position
 from backupd.model.records import BackupType
 from backupd.pipeline.fetch import fetch_file
 from backupd.pipeline.store import store_file
+from backupd.ports import StoreFeature
 from tests.archive_builders import (
     HISTORY,
     FileSource,
@@ -252,3 +254,20 @@ def test_a_lost_head_is_damage_and_never_begun_anew(lost: str) -> None:
         with pytest.raises(DamageFound):
             Repository.open(store, ObedientClock())
     assert name not in [each.name for each in store.list("")]
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_what_the_store_has_checked_on_arrival_is_not_read_back(tmp_path: Path, checks: bool) -> None:
+    read: list[str] = []
+
+    class Watched(MemoryStore):
+        def read(self, name: str) -> Iterator[bytes]:
+            read.append(name)
+            return super().read(name)
+
+    store = Watched()
+    if checks:
+        store.features = frozenset({*store.features, StoreFeature.CHECKS_ON_ARRIVAL})
+    take_full(open_archive(store), write_pages(tmp_path / "app.db", 20), 0)
+    assert any("/data/" in name for name in read) is not checks
+    assert any("/backup/" in name for name in read), "the record is read back in any case"

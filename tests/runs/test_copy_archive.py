@@ -218,6 +218,8 @@ class TestTruncation:
         assert second is not None
         assert not run_verify(second).sound
         assert run_verify(behind.context()).sound
+        alarms = status_of(behind.context())["alarms"]
+        assert any("the second archive: backup" in str(one) and "damaged" in str(one) for one in alarms)  # type: ignore[union-attr]
         assert explain_truncation(behind.context()).state == "kept"
 
     def test_log_of_an_ended_history_goes_only_as_far_as_both_have_it(self, world: World) -> None:

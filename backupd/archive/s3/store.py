@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -118,6 +119,19 @@ class S3Store:
                 return
             token = page["NextContinuationToken"]
 
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """See ``ListsFolders``: a request for each 1,000 folders."""
+        start = self._place.below(prefix)
+        token = ""
+        while True:
+            ask = partial(self._page, start, token, Delimiter="/")
+            page = self._patience.call("list", ask)
+            for each in page.get("CommonPrefixes", []):
+                yield f"{self._place.name(each['Prefix'].removesuffix('/'))}/"
+            if not page.get("IsTruncated"):
+                return
+            token = page["NextContinuationToken"]
+
     def delete(self, name: str) -> None:
         """Remove an object; it may be gone already. Raises KeptByLock."""
         for kept in self.delete_many([name]):
@@ -198,8 +212,8 @@ class S3Store:
                 return None
             raise
 
-    def _page(self, start: str, token: str) -> Any:
-        more = {"ContinuationToken": token} if token else {}
+    def _page(self, start: str, token: str, **words: str) -> Any:
+        more = {"ContinuationToken": token, **words} if token else words
         page = self._client.list_objects_v2(Bucket=self._place.bucket, Prefix=start, **more)
         strange = [each["Key"] for each in page.get("Contents", []) if not each["Key"].startswith(start)]
         if strange or (page.get("IsTruncated") and not page.get("NextContinuationToken")):
