@@ -134,10 +134,7 @@ def finish_deletion(
         store.delete(names.bare_name(archive.dbid, label))
     if removing.later:
         _note_gone(archive, label, removing.later)
-    store.sync()
-    if archive.lease is not None:
-        archive.lease.raise_if_lost()  # then the tomb stays: others have deleted beside us, and it says what we left
-    store.delete(tomb)
+    _order_is_done(archive, tomb)
     return Removed(removing.count, removing.bytes, removing.later)
 
 
@@ -154,6 +151,14 @@ def refuse_without_right(archive: DatabaseArchive, tomb: str) -> None:
         KeptByLock: we may not delete here.
     """
     archive.store.delete(f"{tomb}.trial")
+
+
+def _order_is_done(archive: DatabaseArchive, tomb: str) -> None:
+    """Take a tomb away; one whose lease was lost stays, for others have deleted beside us, and it says what is left."""
+    archive.store.sync()
+    if archive.lease is not None:
+        archive.lease.raise_if_lost()
+    archive.store.delete(tomb)
 
 
 def named_logs(records: list[BackupRecord]) -> set[str]:
