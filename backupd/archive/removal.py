@@ -88,21 +88,8 @@ def finish_deletion(
     label, _ = names.order_in(tomb)
     content = tombs.tomb_content(archive, tomb)
     record = names.record_name(archive.dbid, label)
-    if content is None and _there(archive, record):
-        archive.store.delete(tomb)
-        raise DamageFound(
-            f"the deletion of {label} was taken back",
-            because=f"its order {tomb} is damaged",
-            next_step=f"order it again: backupctl prune {archive.name}",
-            object=tomb,
-        )
-    if not decided_now and _there(archive, record):
-        archive.store.delete(tomb)
-        raise Refused(
-            f"the deletion of {label} was taken back",
-            because="nothing of the backup had been removed yet, and the next prune decides about it anew",
-            next_step=f"backupctl prune {archive.name}",
-        )
+    if (content is None or not decided_now) and _there(archive, record):
+        raise _taken_back(archive, tomb, damaged=content is None)
     try:
         archive.still_ours()
         no_live_intents(archive)
@@ -136,6 +123,18 @@ def finish_deletion(
         _note_gone(archive, label, removing.later)
     _order_is_done(archive, tomb)
     return Removed(removing.count, removing.bytes, removing.later)
+
+
+def _taken_back(archive: DatabaseArchive, tomb: str, *, damaged: bool) -> DamageFound | Refused:
+    """Take an order back whose backup is still whole; the error that says so."""
+    archive.store.delete(tomb)
+    problem = f"the deletion of {names.order_in(tomb)[0]} was taken back"
+    again = f"backupctl prune {archive.name}"
+    if damaged:
+        because = f"its order {tomb} is damaged"
+        return DamageFound(problem, because=because, next_step=f"order it again: {again}", object=tomb)
+    because = "nothing of the backup had been removed yet, and the next prune decides about it anew"
+    return Refused(problem, because=because, next_step=again)
 
 
 def _note_gone(archive: DatabaseArchive, label: str, because: str) -> None:
