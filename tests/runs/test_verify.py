@@ -186,7 +186,7 @@ class TestDamage:
         assert set(unfit_backups(world.context().archive(), world.context().archive().list())) == {newest_full}
         following = run_backup(world.context(), BackupType.INCREMENTAL)
         assert following.plan.type is BackupType.FULL
-        assert any("damaged" in note for note in following.plan.notes)
+        assert any("cannot be built on" in note for note in following.plan.notes)
         assert ids(world)[:-1] == before
         kept = {
             kept.id: [reason.code for reason in kept.reasons] for kept in plan_prune(world.context()).retention.keep

@@ -184,7 +184,7 @@ def test_a_damaged_full_makes_the_next_incremental_a_full_and_deletes_nothing(
     assert "damaged" in pair.ok("show", shelf.full).out
     made = pair.backup("incremental")
     assert made["type"] == "full"
-    assert any("damaged" in note for note in pair.ok("show", made["id"], "--json").json["notes"])
+    assert any("cannot be built on" in note for note in pair.ok("show", made["id"], "--json").json["notes"])
     rows = {row["id"]: row["state"] for row in pair.ok("list", "--json").json["backups"]}
     assert [backup_id for backup_id in rows if backup_id != made["id"]] == before
     assert rows[shelf.full] == "damaged"

@@ -112,6 +112,7 @@ def test_nothing_in_the_archive_can_be_read(pair: Home) -> None:
         assert word not in held
 
 
+@pytest.mark.slow
 def test_a_passphrase_restores_with_the_archive_alone(pair: Home, tmp_path: Path) -> None:
     file = tmp_path / "passphrase"
     file.write_text(PASSPHRASE + "\n")

@@ -42,6 +42,7 @@ def test_only_the_key_brings_it_back(home: PgHome) -> None:
     home.check_restored(target)
 
 
+@pytest.mark.slow
 def test_a_passive_is_seeded_from_the_active_where_the_archive_cannot_be_read(home: PgHome) -> None:
     done = home.ok("copy", "seed", "orders")
     assert "could not be seeded from the archive" in done.out + done.err

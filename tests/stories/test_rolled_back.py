@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.stories.home import home
 
 
+@pytest.mark.slow
 def test_a_truncated_list_of_records_is_told(tmp_path: Path) -> None:
     with home(tmp_path / "home") as pair:
         pair.up()

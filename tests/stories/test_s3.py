@@ -77,6 +77,7 @@ def keys(server: S3Server, bucket: str) -> list[str]:
     return [each["Key"] for each in server.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_bucket_is_said_in_three_lines(tmp_path: Path) -> None:
     server = moto_server()
     with proxied(server.url) as proxy, home(tmp_path / "home") as pair:

@@ -59,6 +59,7 @@ def test_both_places_hold_every_backup_and_either_is_enough(pair: Home) -> None:
     assert sums_of(pair.active) == (wanted.rows, wanted.total)
 
 
+@pytest.mark.slow
 def test_log_waits_for_the_second_place_and_status_says_so(pair: Home) -> None:
     pair.backup("full")
     pair.commit()
