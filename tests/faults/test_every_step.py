@@ -125,7 +125,7 @@ def void(_: object) -> None:
 
 
 # The quick suite takes the two runs that have most to lose; `make test-all` takes them all.
-QUICK = {"full", "restore to the active"}
+QUICK = {"full"}
 
 
 @pytest.fixture(

@@ -69,6 +69,7 @@ def test_a_file_that_is_no_database(fresh: Home) -> None:
     assert because == "it is not an SQLite database"
 
 
+@pytest.mark.slow
 def test_a_database_that_another_program_holds_exclusively(fresh: Home) -> None:
     fresh.create()
     with fresh.program("PRAGMA locking_mode=EXCLUSIVE", "INSERT INTO ledger(amount) VALUES (5)"):
@@ -129,6 +130,7 @@ STOP = 'kill $(cat "$1") && while [ -e "$1" ]; do sleep 0.05; done'
 START = '"$1" "$2" "$3" "$4" >/dev/null 2>&1 </dev/null & while [ ! -e "$4" ]; do sleep 0.05; done'
 
 
+@pytest.mark.slow
 def test_the_policys_commands_free_the_file_and_start_the_application_again(pair: Home, tmp_path: Path) -> None:
     program, pid = tmp_path / "application.py", tmp_path / "application.pid"
     program.write_text(APPLICATION)

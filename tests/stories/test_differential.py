@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.stories.home import home, sums_of
 
 
+@pytest.mark.slow
 def test_a_differential_after_truncation_restores_alone(tmp_path: Path) -> None:
     with home(tmp_path / "home") as pair:
         pair.up()

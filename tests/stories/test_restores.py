@@ -110,6 +110,7 @@ def test_types_do_what_their_names_say(past: Past) -> None:
 # --- from here on the order counts: the active goes back, and with it the history ---
 
 
+@pytest.mark.slow
 def test_a_killed_restore_is_resumed(past: Past) -> None:
     pair = past.pair
     pair.commit("UPDATE ledger SET body = randomblob(2500)")

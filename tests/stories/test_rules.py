@@ -88,6 +88,7 @@ def _kept(pair: Home, code: str) -> str:
     return reason
 
 
+@pytest.mark.slow
 def test_log_stays_while_the_passive_is_suspended(pair: Home) -> None:
     pair.commit()
     pair.wait_replayed()
@@ -129,6 +130,7 @@ def test_log_stays_for_a_hold(pair: Home) -> None:
     assert Position.parse(entry.position) > start
 
 
+@pytest.mark.slow
 def test_log_stays_while_the_stamp_of_a_backup_is_late(pair: Home) -> None:
     pair.commit()
     pair.wait_replayed()
