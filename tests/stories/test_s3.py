@@ -39,6 +39,7 @@ def up(pair: Home, server: S3Server, more: str = "", **words: bool) -> str:
     return place.bucket
 
 
+@pytest.mark.slow
 def test_a_pair_lives_with_a_bucket(tmp_path: Path) -> None:
     server = moto_server()
     with home(tmp_path / "home") as pair:

@@ -35,6 +35,7 @@ def status(pair: Home) -> Any:
     return pair.ok("status", "orders", "--json").json["databases"][0]
 
 
+@pytest.mark.slow
 def test_both_places_hold_every_backup_and_either_is_enough(pair: Home) -> None:
     pair.ok("policy", "check")
     assert pair.backup("full")["truncation"]["state"] in {"truncated", "kept"}
