@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from backupd.archive.names import place_of
+from backupd.archive.objects import object_of
 from backupd.model.records import ArchivedBackup, BackupRecord
+from backupd.ports import StoredObject
 
 if TYPE_CHECKING:
     from backupd.archive.verdict import Verdict
@@ -19,22 +21,12 @@ if TYPE_CHECKING:
 _RANGES = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
 
 
-class DataObject(NamedTuple):
-    """A segment, a page map or a log file as a record names it; records that name the same bytes name one object."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-def data_objects(record: BackupRecord) -> Iterator[DataObject]:
+def data_objects(record: BackupRecord) -> Iterator[StoredObject]:
     """Everything that a record names, in the order in which a whole verify reads it."""
     for file in record.files:
-        yield DataObject(file.map.name, file.map.stored_bytes, file.map.sha256)
-        for segment in file.segments:
-            yield DataObject(segment.name, segment.stored_bytes, segment.sha256)
-    for stored in record.logs:
-        yield DataObject(stored.name, stored.stored_bytes, stored.sha256)
+        yield object_of(file.map)
+        yield from map(object_of, file.segments)
+    yield from map(object_of, record.logs)
 
 
 def as_ranges(names: Iterable[str]) -> dict[str, str]:
@@ -71,22 +63,22 @@ class NamedObjects:
     a verdict costs here grows with what it names, and not with the record.
     """
 
-    def __init__(self, objects: Iterable[DataObject]) -> None:
+    def __init__(self, objects: Iterable[StoredObject]) -> None:
         self.every = list(objects)
-        self._by_name: dict[str, list[DataObject]] = {}
-        by_place: dict[str, list[tuple[int, DataObject]]] = {}
+        self._by_name: dict[str, list[StoredObject]] = {}
+        by_place: dict[str, list[tuple[int, StoredObject]]] = {}
         for each in self.every:
             self._by_name.setdefault(each.name, []).append(each)
             kind, number = place_of(each.name)
             by_place.setdefault(kind, []).append((number, each))
-        self._by_place = {kind: sorted(found) for kind, found in by_place.items()}
+        self._by_place = {kind: sorted(found, key=itemgetter(0)) for kind, found in by_place.items()}
 
-    def called(self, names: Iterable[str]) -> Iterator[DataObject]:
+    def called(self, names: Iterable[str]) -> Iterator[StoredObject]:
         """Those of these names."""
         for name in names:
             yield from self._by_name.get(name, ())
 
-    def in_ranges(self, ranges: Mapping[str, str]) -> Iterator[DataObject]:
+    def in_ranges(self, ranges: Mapping[str, str]) -> Iterator[StoredObject]:
         """Those that the ranges name. Raises ValueError."""
         for kind, text in ranges.items():
             found = self._by_place.get(kind, [])
@@ -128,8 +120,8 @@ class CoverageShare:
 class Coverage:
     """When each object was last looked at, and when last found sound if it was not found damaged since."""
 
-    looked_at: dict[DataObject, datetime] = field(default_factory=dict)
-    verified_at: dict[DataObject, datetime] = field(default_factory=dict)
+    looked_at: dict[StoredObject, datetime] = field(default_factory=dict)
+    verified_at: dict[StoredObject, datetime] = field(default_factory=dict)
 
     def share_of(self, backups: Iterable[ArchivedBackup]) -> CoverageShare:
         """The share of all that these backups name; an object that several name counts once."""

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
-from backupd.archive.coverage import DataObject, data_objects
+from backupd.archive.coverage import data_objects
 from backupd.archive.findings import Finding, finding_of
 from backupd.archive.logs import check_log, read_through
-from backupd.archive.objects import check_stored
+from backupd.archive.objects import check_stored, object_of
 from backupd.archive.verify_result import ReadPlan, VerifyResult
 from backupd.errors import ArchiveUnreachable, BackupdError, DamageFound, KeyMissing, ObjectMissing
 from backupd.model.records import ArchivedBackup, Progress, StoredFile, StoredLog, StoredSegment
@@ -97,13 +97,13 @@ class DataCheck:
         for file in backup.record.files:
             self._file(backup.record.id, file)
         for stored in backup.record.logs:
-            each = _object_of(stored)
+            each = object_of(stored)
             # Each log object is read once; every record that names it must name the same bytes.
             if not self._is_settled(each):
                 self._one(backup.record.id, each, stored)
 
     def _sample(self, backups: Sequence[ArchivedBackup], wanted: tuple[str, ...]) -> None:
-        parts: dict[str, dict[DataObject, tuple[str, Part]]] = {}
+        parts: dict[str, dict[StoredObject, tuple[str, Part]]] = {}
         for backup in backups:
             for each, part in _parts(backup):
                 parts.setdefault(each.name, {}).setdefault(each, (backup.record.id, part))
@@ -148,7 +148,7 @@ class DataCheck:
             self._result.compared.add((backup_id, file.path))
         self._settle_doubts(backup_id, file.path, doubts)
 
-    def _one(self, backup_id: str, each: DataObject, part: Part) -> None:
+    def _one(self, backup_id: str, each: StoredObject, part: Part) -> None:
         """One object for itself; a read error is remembered, until there are too many in a row."""
         step("archive.verify_object")
         self._result.objects_checked += 1
@@ -170,7 +170,7 @@ class DataCheck:
                 if self._keys is not None:
                     raise
                 self._result.as_stored.add(backup_id)
-                check_stored(self._store, StoredObject(each.name, each.size_bytes, each.sha256))
+                check_stored(self._store, each)
                 on_read(each.name, each.size_bytes)
         except DamageFound as problem:
             self._result.found_damaged(each, finding_of(problem, each.name, backup_id=backup_id, file=file))
@@ -186,7 +186,7 @@ class DataCheck:
         self._settle_doubts(backup_id, file, doubts)
         self._tell()
 
-    def _is_settled(self, each: DataObject) -> bool:
+    def _is_settled(self, each: StoredObject) -> bool:
         """Whether it was looked at in this run already."""
         return each in self._result.read or each in self._result.damaged or each in self._result.unreadable
 
@@ -201,12 +201,12 @@ class DataCheck:
         else:
             inspect_segment(file, self._store, segment, on_problem, on_read, keys=self._keys, workers=self._workers)
 
-    def _first_look(self, each: DataObject) -> str:
+    def _first_look(self, each: StoredObject) -> str:
         """Read, past the cache, what was once found damaged; what is wrong with it, empty when nothing is."""
         with suppress(BackupdError):
             self._store.forget_cached(each.name)
         try:
-            check_stored(self._store, StoredObject(each.name, each.size_bytes, each.sha256))
+            check_stored(self._store, each)
         except DamageFound as problem:
             return problem.because
         except (ObjectMissing, ArchiveUnreachable):
@@ -215,7 +215,7 @@ class DataCheck:
             self._store.forget_cached(each.name)
         return ""
 
-    def _settle_doubts(self, backup_id: str, file: str, doubts: dict[DataObject, str]) -> None:
+    def _settle_doubts(self, backup_id: str, file: str, doubts: dict[StoredObject, str]) -> None:
         for each, because in doubts.items():
             if because and each not in self._result.damaged:
                 problem = f"it does not read alike twice: {because}"
@@ -227,19 +227,11 @@ class DataCheck:
             self._report(Progress(what, self._result.read_bytes, self._total_bytes))
 
 
-def _object_of(stored: StoredLog) -> DataObject:
-    return DataObject(stored.name, stored.stored_bytes, stored.sha256)
-
-
-def _parts(backup: ArchivedBackup) -> list[tuple[DataObject, Part]]:
+def _parts(backup: ArchivedBackup) -> list[tuple[StoredObject, Part]]:
     found = [pair for file in backup.record.files for pair in _parts_of(file)]
-    return found + [(_object_of(stored), stored) for stored in backup.record.logs]
+    return found + [(object_of(stored), stored) for stored in backup.record.logs]
 
 
-def _parts_of(file: StoredFile) -> list[tuple[DataObject, Part]]:
-    found: list[tuple[DataObject, Part]] = [
-        (DataObject(file.map.name, file.map.stored_bytes, file.map.sha256), (file, None))
-    ]
-    return found + [
-        (DataObject(segment.name, segment.stored_bytes, segment.sha256), (file, segment)) for segment in file.segments
-    ]
+def _parts_of(file: StoredFile) -> list[tuple[StoredObject, Part]]:
+    found: list[tuple[StoredObject, Part]] = [(object_of(file.map), (file, None))]
+    return found + [(object_of(segment), (file, segment)) for segment in file.segments]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from backupd.archive.envelope import seal, unseal
 from backupd.digests import sha256_hasher
 from backupd.errors import BackupdError, DamageFound, KeptByLock
+from backupd.model.records import StoredLog, StoredMap, StoredSegment
 from backupd.pipeline.container import damage
 from backupd.ports import DeletesMany, ListsFolders, ObjectStore, StoredObject
 
@@ -59,6 +60,11 @@ def folders_below(store: ObjectStore, prefix: str) -> tuple[str, ...]:
         return tuple(sorted(store.list_folders(prefix)))
     below = (each.name.removeprefix(prefix).partition("/") for each in store.list(prefix))
     return tuple(sorted({f"{prefix}{first}/" for first, slash, _ in below if slash}))
+
+
+def object_of(named: StoredLog | StoredSegment | StoredMap) -> StoredObject:
+    """What a record names, as the object that the store must have; records that name the same bytes name one object."""
+    return StoredObject(named.name, named.stored_bytes, named.sha256)
 
 
 def check_stored(store: ObjectStore, stored: StoredObject) -> int:

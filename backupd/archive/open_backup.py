@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from backupd.archive import logs, names
 from backupd.archive.intent import Intent
 from backupd.archive.keys import key_id
-from backupd.archive.objects import check_stored, delete_all, read_whole
+from backupd.archive.objects import check_stored, delete_all, object_of, read_whole
 from backupd.archive.proof import Prover
 from backupd.archive.record import AbortRecord, decode_record, encode_abort, encode_record, mac_of
 from backupd.digests import sha256_hex
@@ -103,7 +103,7 @@ class OpenBackup:
             condemned=self.condemned,
             retain_until=archive.retain_until(),
         )
-        self._remember(StoredObject(stored.name, stored.stored_bytes, stored.sha256))
+        self._remember(object_of(stored))
         return stored
 
     def lend_log(self, stored: StoredLog) -> int:
@@ -121,7 +121,7 @@ class OpenBackup:
                 next_step=f"take a full: backupctl backup {self._archive.name} --type full",
                 object=stored.name,
             )
-        lent = StoredObject(stored.name, stored.stored_bytes, stored.sha256)
+        lent = object_of(stored)
         step("archive.lend_log")
         self._store.forget_cached(lent.name)
         size = check_stored(self._store, lent)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from backupd.archive import names
 from backupd.archive.copy_intent import announce, rest, still_announced
 from backupd.archive.database import DatabaseArchive
-from backupd.archive.objects import check_stored, read_whole, twice
+from backupd.archive.objects import check_stored, object_of, read_whole, twice
 from backupd.archive.record import AbortRecord, decode_record
 from backupd.digests import sha256_hasher, sha256_hex
 from backupd.errors import BackupdError, DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
@@ -48,10 +48,8 @@ class Copied:
 def objects_of(backup: ArchivedBackup) -> list[StoredObject]:
     """Every object that a record names, in the order to copy: log files, segments, page maps."""
     record = backup.record
-    found = [StoredObject(each.name, each.stored_bytes, each.sha256) for each in record.logs]
-    for file in record.files:
-        found += [StoredObject(each.name, each.stored_bytes, each.sha256) for each in file.segments]
-    found += [StoredObject(file.map.name, file.map.stored_bytes, file.map.sha256) for file in record.files]
+    segments = [segment for file in record.files for segment in file.segments]
+    found = [*map(object_of, record.logs), *map(object_of, segments), *(object_of(file.map) for file in record.files)]
     return list({each.name: each for each in found}.values())
 
 

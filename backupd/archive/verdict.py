@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backupd.archive.coverage import DataObject, NamedObjects, read_ranges
+from backupd.archive.coverage import NamedObjects, read_ranges
+from backupd.ports import StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Verdict:
     whole: bool = False
     unreadable: tuple[str, ...] = ()
 
-    def read_of(self, objects: NamedObjects) -> Iterable[DataObject]:
+    def read_of(self, objects: NamedObjects) -> Iterable[StoredObject]:
         """Which of the backup's objects it says were read and sound."""
         if self.read is not None:
             return objects.in_ranges(self.read)

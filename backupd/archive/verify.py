@@ -16,18 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from backupd.archive import names
-from backupd.archive.coverage import DataObject
 from backupd.archive.data_check import DataCheck
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.findings import Finding, finding_of
 from backupd.archive.holds import read_hold
 from backupd.archive.intent import read_intent
 from backupd.archive.listing import Listing
+from backupd.archive.objects import object_of
 from backupd.archive.repository import Repository
 from backupd.archive.verify_result import Level, ReadPlan, VerifyResult
 from backupd.errors import DamageFound, NotFound, ObjectMissing
 from backupd.model.records import ArchivedBackup
-from backupd.ports import ReportProgress
+from backupd.ports import ReportProgress, StoredObject
 
 __all__ = ["Level", "ReadPlan", "VerifyResult", "verify_database", "verify_repository"]
 
@@ -194,7 +194,7 @@ class _Verify:
                 self._result.findings.append(Finding(each.name, "no object of an archive has such a name"))
 
     def _presence(self, backups: list[ArchivedBackup]) -> None:
-        seen: set[DataObject] = set()
+        seen: set[StoredObject] = set()
         for backup in backups:
             expected: set[str] = set()
             for each, backup_file, pages in _named(backup):
@@ -204,7 +204,7 @@ class _Verify:
                 seen.add(each)
             self._surplus(backup, expected)
 
-    def _look_at(self, each: DataObject, backup_id: str, file: str, pages: tuple[int, int] | None) -> None:
+    def _look_at(self, each: StoredObject, backup_id: str, file: str, pages: tuple[int, int] | None) -> None:
         self._result.objects_checked += 1
         first, last = pages or (None, None)
         try:
@@ -225,12 +225,12 @@ class _Verify:
                     self._result.findings.append(Finding(each.name, "the backup's record does not name it", label))
 
 
-def _named(backup: ArchivedBackup) -> Iterator[tuple[DataObject, str, tuple[int, int] | None]]:
+def _named(backup: ArchivedBackup) -> Iterator[tuple[StoredObject, str, tuple[int, int] | None]]:
     """Every object that a record names, the file that it is about, and its pages."""
     for file in backup.record.files:
         for segment in file.segments:
             pages = (segment.first_page, segment.first_page + segment.page_count - 1)
-            yield DataObject(segment.name, segment.stored_bytes, segment.sha256), file.path, pages
-        yield DataObject(file.map.name, file.map.stored_bytes, file.map.sha256), file.path, None
+            yield object_of(segment), file.path, pages
+        yield object_of(file.map), file.path, None
     for stored in backup.record.logs:
-        yield DataObject(stored.name, stored.stored_bytes, stored.sha256), "", None
+        yield object_of(stored), "", None

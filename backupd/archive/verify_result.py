@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from backupd.archive.coverage import DataObject, data_objects
+from backupd.archive.coverage import data_objects
 from backupd.archive.findings import Finding
 from backupd.errors import ArchiveUnreachable
 from backupd.model.records import BackupRecord
+from backupd.ports import StoredObject
 
 
 class Level(StrEnum):
@@ -54,10 +55,10 @@ class VerifyResult:
     backups_checked: int = 0
     objects_checked: int = 0
     read_bytes: int = 0
-    read: set[DataObject] = field(default_factory=set)
-    damaged: dict[DataObject, list[Finding]] = field(default_factory=dict)
+    read: set[StoredObject] = field(default_factory=set)
+    damaged: dict[StoredObject, list[Finding]] = field(default_factory=dict)
     compared: set[tuple[str, str]] = field(default_factory=set)
-    unreadable: dict[DataObject, ArchiveUnreachable] = field(default_factory=dict)
+    unreadable: dict[StoredObject, ArchiveUnreachable] = field(default_factory=dict)
     as_stored: set[str] = field(default_factory=set)
 
     @property
@@ -77,21 +78,21 @@ class VerifyResult:
         self.unreadable |= other.unreadable
         self.as_stored |= other.as_stored
 
-    def found_damaged(self, each: DataObject, finding: Finding) -> None:
+    def found_damaged(self, each: StoredObject, finding: Finding) -> None:
         """Note what is wrong with an object."""
         self.findings.append(finding)
         self.damaged.setdefault(each, []).append(finding)
 
-    def found_sound(self, each: DataObject) -> None:
+    def found_sound(self, each: StoredObject) -> None:
         """Note that an object was read whole and is sound."""
         self.read.add(each)
         self.read_bytes += each.size_bytes
 
-    def sound_objects_of(self, record: BackupRecord) -> list[DataObject]:
+    def sound_objects_of(self, record: BackupRecord) -> list[StoredObject]:
         """What the record names and was read and found sound."""
         return [each for each in data_objects(record) if each in self.read and each not in self.damaged]
 
-    def damaged_objects_of(self, record: BackupRecord) -> list[DataObject]:
+    def damaged_objects_of(self, record: BackupRecord) -> list[StoredObject]:
         """What the record names and was found damaged, for whichever backup it was read."""
         return [each for each in data_objects(record) if each in self.damaged]
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.archive import names
-from backupd.archive.coverage import DataObject, NamedObjects, as_ranges, coverage_of, data_objects, read_ranges
+from backupd.archive.coverage import NamedObjects, as_ranges, coverage_of, data_objects, read_ranges
 from backupd.archive.verdict import Verdict, verdict_from_json
 from backupd.errors import DamageFound
 from backupd.model.records import ArchivedBackup, BackupType
+from backupd.ports import StoredObject
 from tests.archive_builders import ObedientClock, open_archive, take_full, take_logs, write_log, write_pages
 from tests.fakes_store import MemoryStore
 
@@ -34,7 +35,7 @@ objects_of_a_backup = st.sets(
 
 @given(objects_of_a_backup, objects_of_a_backup)
 def test_ranges_name_exactly_what_went_in(read: set[str], others: set[str]) -> None:
-    every = NamedObjects(DataObject(name, 1, "") for name in sorted(read | others))
+    every = NamedObjects(StoredObject(name, 1, "") for name in sorted(read | others))
     found = [each.name for each in every.in_ranges(as_ranges(read))]
     assert sorted(found) == sorted(read)
     assert {each.name for each in every.called(read)} == read

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from backupd.archive.coverage import DataObject, data_objects
+from backupd.archive.coverage import data_objects
 from backupd.archive.findings import Finding
 from backupd.archive.verify import Level, ReadPlan, VerifyResult, verify_database
 from backupd.errors import ArchiveUnreachable
 from backupd.model.records import ArchivedBackup, BackupType, Progress
+from backupd.ports import StoredObject
 from tests.archive_builders import open_archive, take_full, take_logs, write_log, write_pages
 from tests.fakes_store import FailingStore, MemoryStore
 
@@ -25,7 +26,7 @@ class Shelf:
     backups: tuple[ArchivedBackup, ArchivedBackup, ArchivedBackup]
 
     @property
-    def objects(self) -> set[DataObject]:
+    def objects(self) -> set[StoredObject]:
         return {each for backup in self.backups for each in data_objects(backup.record)}
 
     def verify(
