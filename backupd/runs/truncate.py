@@ -113,8 +113,7 @@ def gather_evidence(context: RunContext) -> LogEvidence:
     second, second_offsets = second_end(context, backups, copies)
     offsets = archived_offsets(seen, unfit)
     if second is not None:  # of an ended history too, only what both hold may go
-        shorter = {history: min(end, second_offsets.get(history, 0)) for history, end in offsets.items()}
-        offsets = {**second_offsets, **shorter}
+        offsets = {history: min(end, second_offsets.get(history, 0)) for history, end in offsets.items()}
     last = _last_backup(context)
     age = (context.clock.now() - copies.seen_at).total_seconds()
     return LogEvidence(

@@ -22,7 +22,7 @@ from backupd.runs.restore import run_restore
 from backupd.runs.restore_plan import plan_restore
 from backupd.runs.second_archive import copy_queue
 from backupd.runs.status import status_of
-from backupd.runs.truncate import explain_truncation, run_truncate
+from backupd.runs.truncate import explain_truncation, gather_evidence, run_truncate
 from backupd.runs.verify import run_verify
 from tests.archive_builders import open_archive
 from tests.runs.world import World
@@ -237,6 +237,21 @@ class TestTruncation:
         assert following.truncation is not None
         assert following.truncation.state == "truncated"
         assert world.writer.spared == {full.log_end.history: full.log_end.offset}
+
+    def test_log_of_an_ended_history_that_only_the_second_still_holds_stays(self, world: World) -> None:
+        """The first archive has pruned it by its own retention: then one archive holds it, and two are wanted."""
+        world.with_second(archives_min=2, retention={"keep_fulls_min": 5})
+        world.policy["retention"] = {"keep_fulls_min": 1}
+        full = run_backup(world.context(), BackupType.FULL).record
+        assert full is not None
+        world.writer.change(history="2" * 16, passive="must be seeded")
+        world.writer.commit("in another history")
+        run_backup(world.context(), BackupType.FULL)
+        assert full.log_end.history in gather_evidence(world.context()).archived_ended, "both hold it"
+        run_prune(world.context(), yes=True)
+        assert full.id not in ids(world)
+        assert full.id in ids(world, second=True)
+        assert full.log_end.history not in gather_evidence(world.context()).archived_ended
 
 
 class TestPrune:
