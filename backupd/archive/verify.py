@@ -2,7 +2,7 @@
 
 Three levels, each with all of the one before:
 
-* manifest: every record, identity, intent, tomb, lease and verdict is sound; chains have no holes; no record was lost
+* manifest: every record and every small object is sound; chains have no holes; no record was lost
 * presence: every object that a record names is there and has its length
 * data: every byte is read, every hash compared, every page expanded and compared with its page map
 
@@ -14,8 +14,10 @@ part of the objects: then the level data reads these, each for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from backupd.archive import names
+from backupd.archive.copy_intent import read_copy_intent
 from backupd.archive.data_check import DataCheck
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.findings import Finding, finding_of
@@ -27,7 +29,7 @@ from backupd.archive.repository import Repository
 from backupd.archive.verify_result import Level, ReadPlan, VerifyResult
 from backupd.errors import DamageFound, NotFound, ObjectMissing
 from backupd.model.records import ArchivedBackup
-from backupd.ports import ReportProgress, StoredObject
+from backupd.ports import ObjectStore, ReportProgress, StoredObject
 
 __all__ = ["Level", "ReadPlan", "VerifyResult", "verify_database", "verify_repository"]
 
@@ -58,7 +60,7 @@ def verify_repository(
             if names.database_id(identity.database, identity.engine) != dbid:
                 result.findings.append(Finding(name, f"it is the identity of another database: {identity.database}"))
         result.add(verify_database(archive, level, report=report, workers=workers))
-    known = (names.REPOSITORY, "db/", "probe/")  # a probe of a role that may not delete stays
+    known = (names.REPOSITORY, names.KEYS, "db/", "probe/")  # a probe of a role that may not delete stays
     for each in repository.store.list(""):
         if not each.name.startswith(known):
             result.findings.append(Finding(each.name, "no object of an archive has such a name"))
@@ -93,6 +95,18 @@ def verify_database(
     result = VerifyResult() if into is None else into
     _Verify(archive, level, result, make_plan, report, workers).run(backup_ids)
     return result
+
+
+def _read_each(store: ObjectStore, prefix: str, read: Callable[[str], object], result: VerifyResult) -> None:
+    """Read every object below ``prefix``; what is damaged becomes a finding."""
+    for each in store.list(prefix):
+        result.objects_checked += 1
+        try:
+            read(each.name)
+        except DamageFound as problem:
+            result.findings.append(finding_of(problem, each.name, backup_id=names.label_in(each.name)))
+        except ObjectMissing:
+            continue  # its backup ended while we looked
 
 
 class _Verify:
@@ -152,39 +166,23 @@ class _Verify:
 
     def _small_objects(self) -> None:
         archive = self._archive
-        for prefix in (
-            names.intents_prefix(archive.dbid),
-            names.tombs_prefix(archive.dbid),
-            names.leases_prefix(archive.dbid),
-            names.verdicts_prefix(archive.dbid),
-            names.holds_prefix(archive.dbid),
-            names.bares_prefix(archive.dbid),
-            names.gones_prefix(archive.dbid),
-        ):
-            for each in archive.store.list(prefix):
-                self._result.objects_checked += 1
-                try:
-                    self._read_small(each.name, prefix)
-                except DamageFound as problem:
-                    self._result.findings.append(finding_of(problem, each.name, backup_id=names.label_in(each.name)))
-                except ObjectMissing:
-                    continue  # its backup ended while we looked
+        readers: dict[str, Callable[[str], object]] = {
+            names.KEYS: partial(archive.sealed.read, "key"),  # one may be the only private key there is
+            names.intents_prefix(archive.dbid): self._read_intent,
+            names.tombs_prefix(archive.dbid): partial(archive.sealed.read, "tomb"),
+            names.leases_prefix(archive.dbid): partial(archive.sealed.read, "lease"),
+            names.verdicts_prefix(archive.dbid): archive.read_verdict,
+            names.holds_prefix(archive.dbid): partial(read_hold, archive),
+            names.bares_prefix(archive.dbid): partial(archive.sealed.read, "bare"),
+            names.gones_prefix(archive.dbid): partial(archive.sealed.read, "gone"),
+        }
+        for prefix, read in readers.items():
+            _read_each(archive.store, prefix, read, self._result)
 
-    def _read_small(self, name: str, prefix: str) -> None:
-        if prefix == names.intents_prefix(self._archive.dbid):
-            read_intent(self._archive.sealed, self._archive.dbid, names.label_in(name))
-        elif prefix == names.tombs_prefix(self._archive.dbid):
-            self._archive.sealed.read("tomb", name)
-        elif prefix == names.leases_prefix(self._archive.dbid):
-            self._archive.sealed.read("lease", name)
-        elif prefix == names.holds_prefix(self._archive.dbid):
-            read_hold(self._archive, name)
-        elif prefix == names.bares_prefix(self._archive.dbid):
-            self._archive.sealed.read("bare", name)
-        elif prefix == names.gones_prefix(self._archive.dbid):
-            self._archive.sealed.read("gone", name)
-        else:
-            self._archive.read_verdict(name)
+    def _read_intent(self, name: str) -> object:
+        if names.is_copy_intent(name):
+            return read_copy_intent(self._archive, name)
+        return read_intent(self._archive.sealed, self._archive.dbid, names.label_in(name))
 
     def _strangers(self) -> None:
         dbid = self._archive.dbid

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from backupd.archive.copy_intent import CopyIntent
 from backupd.archive.coverage import data_objects
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.findings import Finding
+from backupd.archive.holder import this_process
 from backupd.archive.repository import Repository
 from backupd.archive.verdict import Verdict
 from backupd.archive.verify import Level, ReadPlan, VerifyResult, verify_database, verify_repository
@@ -21,7 +23,8 @@ from backupd.pipeline.fetch import fetch_file
 from tests.archive_builders import ObedientClock, open_archive, take_full, take_logs, write_log, write_pages
 from tests.fakes_store import MemoryStore
 
-SMALL = ("repo", "identity", "intent", "tomb", "verify", "backup", "abort")
+NOTES = ("copy intent", "lease", "hold", "bare", "gone")
+SMALL = ("repo", "identity", "key", "intent", "tomb", "verify", "backup", "abort", *NOTES)
 CONTAINERS = ("data", "map", "log")
 NEEDED = ("repo", "identity", "backup", "data", "map", "log")  # by a restore
 
@@ -77,6 +80,7 @@ def shelf(tmp_path: Path) -> Shelf:
     given_up = [archive.begin(BackupType.INCREMENTAL, parent=increment) for _ in range(2)]
     for backup in given_up:
         backup.abort("the test gave it up")
+    holds = [archive.hold(fulls[0].record.id, reason=reason, by="admin") for reason in ("one", "two")]
     begun = [archive.begin(BackupType.FULL, parent=None) for _ in range(2)]
     at = f"db/{archive.dbid}"
     tombs = [f"{at}/tomb/{backup.record.id}.json" for backup in (*fulls[1:], increment)]
@@ -84,6 +88,7 @@ def shelf(tmp_path: Path) -> Shelf:
         archive.sealed.create("tomb", tomb, {"logs": []})
     segments, maps = fulls[0].record.files[0].segments, [full.record.files[0].map.name for full in fulls]
     verdicts = [each.name for each in store.list(f"{at}/verify/")]
+    held = tuple(f"{at}/hold/{hold.backup_id}-{hold.id}.json" for hold in holds)
     names = {
         "repo": ("repo.json", "repo.json"),
         "identity": (f"{at}/identity.json", f"db/{other_database.dbid}/identity.json"),
@@ -96,6 +101,8 @@ def shelf(tmp_path: Path) -> Shelf:
         "map": (maps[0], maps[1]),
         "log": (increment.record.logs[0].name, increment.record.logs[1].name),
     }
+    names |= {kind: _two_notes(archive, kind, begun[0].label) for kind in ("key", *NOTES) if kind != "hold"}
+    names["hold"] = (held[0], held[1])
     stage = tmp_path / "stage"
     stage.mkdir()
     made = Shelf(store, archive, (fulls[0], increment), names, stage)
@@ -103,6 +110,25 @@ def shelf(tmp_path: Path) -> Shelf:
     assert made.verify() == []
     made.restore()
     return made
+
+
+def _two_notes(archive: DatabaseArchive, kind: str, label: str) -> tuple[str, str]:
+    """Two small objects of one kind, as the code that owns them writes them."""
+    now = ObedientClock().now().isoformat()
+    at = f"db/{archive.dbid}"
+    named: dict[str, str] = {
+        "key": "keys/{}.json",
+        "copy intent": f"{at}/intent/{label}.copy-{{}}.json",
+        "lease": f"{at}/lease/00000000{{}}.json",
+        "bare": f"{at}/bare/{label}-{{}}.json",
+        "gone": f"{at}/gone/{label}-{{}}.json",
+    }
+    copy = CopyIntent("", label, this_process(), ObedientClock().now(), (), resting=True)
+    content = copy.to_json() if kind == "copy intent" else {"label": label, "at": now}
+    pair = (named[kind].format("0000000a"), named[kind].format("0000000b"))
+    for name in pair:
+        archive.sealed.create("intent" if kind == "copy intent" else kind, name, content)
+    return pair
 
 
 def classes_of_a_container(data: bytes) -> Iterator[tuple[str, int, int]]:
