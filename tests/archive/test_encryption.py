@@ -125,6 +125,7 @@ def test_a_recipient_that_was_taken_away_opens_the_old_backups_only(tmp_path: Pa
         ("AGE-SECRET-KEY-1NONSENSE", "AGE-SECRET-KEY-1"),
         (RECIPIENT, "AGE-SECRET-KEY-1"),
     ],
+    ids=["missing", "empty", "nonsense", "the public half"],
 )
 def test_a_key_file_that_is_none_is_said_so(tmp_path: Path, content: str | None, says: str) -> None:
     store = MemoryStore()
