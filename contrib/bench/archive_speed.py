@@ -24,7 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,19 +175,31 @@ def measured(call: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - start, cpu_seconds() - cpu
 
 
-def main() -> None:
-    """Make the database, measure, print."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """What all measurements of one database take."""
+    words = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--size-mb", type=int, default=1000)
     words.add_argument("--runs", type=int, default=5)
-    words.add_argument("--database", type=Path, help="measure this file instead of making one")
+    words.add_argument("--database", type=Path, help="use this file instead of making one")
     words.add_argument("--directory", type=Path, help="work here instead of in a temporary directory")
-    wishes = words.parse_args()
+    return words
+
+
+@contextmanager
+def database_of(wishes: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
+    """The database to measure with, and a directory to work in, which goes away."""
     with tempfile.TemporaryDirectory(dir=wishes.directory) as name:
         directory = Path(name)
         database = wishes.database or directory / "made.db"
         if wishes.database is None:
             make_database(database, wishes.size_mb * 1_000_000)
+        yield database, directory
+
+
+def main() -> None:
+    """Make the database, measure, print."""
+    wishes = arguments(__doc__).parse_args()
+    with database_of(wishes) as (database, directory):
         report(Work(database, directory), wishes.runs)
 
 

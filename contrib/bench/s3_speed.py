@@ -1,6 +1,6 @@
 """How fast a full backup into a bucket is, beside `zstd -3 -T2 | aws s3 cp -` of the same file, in one run.
 
-    python contrib/bench/s3_speed.py --endpoint http://127.0.0.1:5610 --aws /path/to/aws [--size-mb 600] [--runs 5]
+    python contrib/bench/s3_speed.py --endpoint http://127.0.0.1:5610 --aws /path/to/aws [--size-mb 1000] [--runs 5]
 
 Keys come from boto3's own chain (AWS_ACCESS_KEY_ID, ...); the server should be on this machine. A backup is all of
 it: page check, every hash, compression, PUTs, read-back proof where the server does not check what arrives, record.
@@ -9,18 +9,13 @@ Encrypted too, by the side. CPU seconds are those of the clients, the server's a
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from contrib.bench.archive_speed import Work, make_database, measured
+from archive_speed import Work, arguments, database_of, measured
 
 
 class BucketWork(Work):
@@ -44,28 +39,24 @@ class BucketWork(Work):
 
 def main() -> None:
     """Make the database and the bucket, measure in turn, print."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = arguments(__doc__)
     words.add_argument("--endpoint", required=True)
     words.add_argument("--aws", default="aws")
-    words.add_argument("--size-mb", type=int, default=600)
-    words.add_argument("--runs", type=int, default=5)
     wishes = words.parse_args()
     import boto3
 
     bucket = f"speed-{uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=wishes.endpoint).create_bucket(Bucket=bucket)
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        database = directory / "made.db"
-        make_database(database, wishes.size_mb * 1_000_000)
+    with database_of(wishes) as (database, directory):
         works = [BucketWork(database, directory, wishes.endpoint, bucket, encrypted=each) for each in (False, True)]
         send = f"{wishes.aws} --endpoint-url {wishes.endpoint} s3 cp - s3://{bucket}/peer --quiet"
-        copy = ["bash", "-c", f"set -o pipefail; zstd -q -3 -T2 -c {database} | {send}"]
+
+        def by_hand() -> None:
+            pipe = f"set -o pipefail; zstd -q -3 -T2 -c {database} | {send}"
+            subprocess.run(["bash", "-c", pipe], check=True)
+
         sides: list[tuple[str, Callable[[], None]]] = [
-            (
-                "zstd | aws s3 cp -",
-                lambda: subprocess.run(["bash", "-c", f"set -o pipefail; {copy}"], check=True) and None,
-            ),
+            ("zstd | aws s3 cp -", by_hand),
             ("backup", works[0].backup),
             ("backup, encrypted", works[1].backup),
         ]

@@ -12,15 +12,13 @@ CPU seconds are printed too: they hold still when the clock does not.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from archive_speed import Work, make_database, measured
+from archive_speed import Work, arguments, database_of, measured
 
 
 class Reading(Work):
@@ -70,17 +68,8 @@ class Reading(Work):
 
 def main() -> None:
     """Make the archive, measure, print."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--size-mb", type=int, default=1000)
-    words.add_argument("--runs", type=int, default=5)
-    words.add_argument("--database", type=Path, help="use this file instead of making one")
-    words.add_argument("--directory", type=Path, help="work here instead of in a temporary directory")
-    wishes = words.parse_args()
-    with tempfile.TemporaryDirectory(dir=wishes.directory) as name:
-        directory = Path(name)
-        database = wishes.database or directory / "made.db"
-        if wishes.database is None:
-            make_database(database, wishes.size_mb * 1_000_000)
+    wishes = arguments(__doc__).parse_args()
+    with database_of(wishes) as (database, directory):
         work = Reading(database, directory)
         work.backup()
         report(work, wishes.runs)
