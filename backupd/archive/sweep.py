@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
@@ -139,9 +140,8 @@ def _sweep_gone(archive: DatabaseArchive, swept: Swept, listing: Listing) -> Non
         label = names.label_in(note.name)
         removing = Removing()
         step("archive.delete")
-        removing.attempt(lambda label=label: remove_parts(archive, label))  # type: ignore[misc]
-        verdicts = list(store.list(names.verdicts_prefix(archive.dbid, label)))
-        removing.attempt(lambda verdicts=verdicts: delete_all(store, verdicts))  # type: ignore[misc]
+        removing.attempt(partial(remove_parts, archive, label))
+        removing.attempt(partial(delete_all, store, store.list(names.verdicts_prefix(archive.dbid, label))))
         swept.add(removing.count, removing.bytes)
         if removing.later:
             swept.sentences.append(f"what is left of the deleted {label} is removed later: {removing.later}")

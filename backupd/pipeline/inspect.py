@@ -66,7 +66,7 @@ def inspect_segment(
         ArchiveUnreachable: the archive cannot be read now.
         KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    _Inspection(stored, store, on_problem, on_read, keys, workers).run_one(segment)
+    _Inspection(stored, store, on_problem, on_read, keys, workers).run(segment)
 
 
 class _Inspection:
@@ -86,8 +86,9 @@ class _Inspection:
         self._hasher = blake3_hasher()
         self._sound = True
 
-    def run(self) -> None:
-        page_map = self._map()
+    def run(self, only: StoredSegment | None = None) -> None:
+        """All of the file against its map and its BLAKE3, or one segment for itself."""
+        page_map = self._map() if only is None else None
         try:
             segments = Layout.of(self._stored).stored_segments(self._stored)
         except DamageFound as problem:
@@ -95,20 +96,10 @@ class _Inspection:
             return
         with ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
             for segment, blocks in segments:
-                self._segment(pool, segment, blocks, page_map)
-        if self._sound and self._hasher.hexdigest() != self._stored.blake3:
+                if only in {None, segment}:
+                    self._segment(pool, segment, blocks, page_map)
+        if only is None and self._sound and self._hasher.hexdigest() != self._stored.blake3:
             self._tell(FileProblem(self._stored.map.name, "the file's BLAKE3 is not the one in the record"))
-
-    def run_one(self, wanted: StoredSegment) -> None:
-        try:
-            segments = Layout.of(self._stored).stored_segments(self._stored)
-        except DamageFound as problem:
-            self._tell(FileProblem(self._stored.map.name, problem.because))
-            return
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
-            for segment, blocks in segments:
-                if segment == wanted:
-                    self._segment(pool, segment, blocks, None)
 
     def _tell(self, problem: FileProblem) -> None:
         self._sound = False

@@ -18,7 +18,7 @@ from backupd.errors import BackupdError, KeptByLock, Refused
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.pair import CopyState
 from backupd.model.states import RunState
-from backupd.runs.archive_view import remember_archive
+from backupd.runs.archive_view import remember_quietly
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups, verdicts_by_backup, verified_backups
 from backupd.runs.one_run import one_run
@@ -137,7 +137,7 @@ def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) 
             context.journal.finish(run.id, RunState.FAILED, f"{type(error).__name__}: {error}")
             raise
         finally:
-            _refresh(context)
+            remember_quietly(context)
         context.journal.finish(
             run.id, RunState.COMPLETE, f"{len(outcome.deleted)} backups removed", deleted=list(outcome.deleted)
         )
@@ -226,10 +226,3 @@ def _in_use(context: RunContext) -> dict[str, str]:
         if run.kind in {RunKind.RESTORE, RunKind.DRILL} and isinstance(base, str):
             used[base] = f"the {run.kind} {run.id} reads it"
     return used
-
-
-def _refresh(context: RunContext) -> None:
-    try:
-        remember_archive(context)
-    except BackupdError:
-        return  # status reads the archive itself then

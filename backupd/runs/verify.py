@@ -13,7 +13,7 @@ from backupd.errors import ArchiveUnreachable, BackupdError, UsageProblem
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.rules import VerifyRules
 from backupd.model.states import RunState
-from backupd.runs.archive_view import remember_archive
+from backupd.runs.archive_view import remember_quietly
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import damage_sentence, standing_damage, verdicts_by_backup
 from backupd.runs.verify_answer import KnownDamage, VerifyOutcome, finding_json
@@ -65,8 +65,7 @@ def run_verify(
         end = f"{len(outcome.findings) + len(outcome.known_damage)} findings"
     state = RunState.COMPLETE if unreachable is None else RunState.FAILED
     context.journal.finish(run.id, state, end, read_bytes=outcome.read_bytes)
-    with suppress(BackupdError):  # status reads the archive itself then
-        remember_archive(context)
+    remember_quietly(context)
     return outcome
 
 

@@ -13,7 +13,6 @@ from backupd.archive.verify import Level, verify_database
 from backupd.errors import BackupdError, Busy
 from backupd.model.records import ArchivedBackup, BackupType
 from tests.archive_builders import (
-    ObedientClock,
     open_archive,
     take_full,
     take_full_with_log,
@@ -24,16 +23,6 @@ from tests.archive_builders import (
 from tests.fakes_store import MemoryStore
 
 STEPS_MAX = 200
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def archive(store: MemoryStore) -> DatabaseArchive:
-    return open_archive(store, ObedientClock())
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from backupd import steps
 from backupd.errors import BackupdError
 from tests.archive.replicas import Pair
+from tests.dying import dies_at
 
 STEPS_MAX = 200
 
@@ -65,17 +65,7 @@ def test_a_copy_that_fails_at_any_step(base: Path, prefix: str) -> None:
 def test_a_copy_that_dies_at_any_step(base: Path) -> None:
     for number in range(1, STEPS_MAX):
         pair = again(base, number)
-        child = os.fork()
-        if child == 0:
-            try:
-                steps.arm("die", number)
-                pair.copy(threads=2)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
-        died = os.WIFSIGNALED(status)
-        assert (os.WTERMSIG(status) == signal.SIGKILL) if died else (os.waitstatus_to_exitcode(status) == 0)
+        died = dies_at(number, partial(pair.copy, threads=2))
         judge(pair)
         if not died:
             assert number > 40, "hardly any step was counted"

@@ -12,18 +12,8 @@ from backupd.archive.holds import the_hold
 from backupd.archive.local import LocalStore
 from backupd.archive.verify import Level, verify_database
 from backupd.errors import BackupdError, NotFound, Refused
-from tests.archive_builders import ObedientClock, open_archive, take_full, write_pages
+from tests.archive_builders import open_archive, take_full, write_pages
 from tests.fakes_store import MemoryStore
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def archive(store: MemoryStore) -> DatabaseArchive:
-    return open_archive(store, ObedientClock())
 
 
 @pytest.fixture

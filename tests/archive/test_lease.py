@@ -37,21 +37,6 @@ from tests.fakes_store import FailingStore, MemoryStore
 OTHER = Holder("elsewhere", "another boot", 12, 34)
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def clock() -> ObedientClock:
-    return ObedientClock()
-
-
-@pytest.fixture
-def archive(store: MemoryStore, clock: ObedientClock) -> DatabaseArchive:
-    return open_archive(store, clock)
-
-
 class Elsewhere:
     """Makes leases as another host would."""
 

@@ -16,28 +16,12 @@ from backupd.pipeline.store import store_file
 from tests.archive_builders import (
     FileSource,
     ObedientClock,
-    open_archive,
     take_full,
     take_logs,
     write_log,
     write_pages,
 )
 from tests.fakes_store import MemoryStore
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def clock() -> ObedientClock:
-    return ObedientClock()
-
-
-@pytest.fixture
-def archive(store: MemoryStore, clock: ObedientClock) -> DatabaseArchive:
-    return open_archive(store, clock)
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from backupd import steps
 from backupd.errors import InjectedFault, NotHealthy
 from backupd.ports import ProviderFeature, Snapshot, SnapshotProvider
+from tests.dying import dies_at
 
 PAGES = os.urandom(300_000)
 
@@ -113,7 +112,7 @@ class InPlaceContract(AnyProviderContract):
             provider.discard(provider.take(copy, ["app.db", "sub/more.db"], "L1"))
 
         number = 1
-        while dies_at(number, walk):
+        while dies_at(number, walk, "providers."):
             number += 1
             assert listing(copy) == before
         assert listing(copy) == before
@@ -261,27 +260,9 @@ class ProviderContract(AnyProviderContract):
         number, died = 0, True
         while died:
             number += 1
-            died = dies_at(number, walk)
+            died = dies_at(number, walk, "providers.")
             for left in provider.leftovers(copy):
                 provider.discard(left)
             remains = [name for name in listing(copy) if name not in before]
             assert remains in ([], [".backupd-snapshot"]), f"step {number}"
         assert number > 5
-
-
-def dies_at(number: int, walk: Callable[[], None]) -> bool:
-    """Whether a forked child that dies at step ``number`` of ``walk`` did die (and did not come to the end)."""
-    child = os.fork()
-    if child == 0:
-        try:
-            steps.arm("die", number, "providers.")
-            walk()
-        except BaseException:  # noqa: BLE001 - a child of a test must never run the test's own end
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0
-    return False

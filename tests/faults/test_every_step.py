@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from backupd.runs.restore import run_restore
 from backupd.runs.restore_plan import plan_restore
 from backupd.runs.second_archive import copy_queue, wants_both
 from backupd.runs.truncate import run_truncate
+from tests.dying import dies_at
 from tests.runs.world import World
 
 STEPS_MAX = 400
@@ -160,7 +162,7 @@ def test_dying_at_every_step_keeps_the_promises(story: Story, tmp_path: Path) ->
     for number in range(1, STEPS_MAX):
         world = again(base, tmp_path / f"die-{number}", story)
         before = allowed_contents(world)
-        died = run_in_a_child(world, story, number)
+        died = dies_at(number, partial(story.act, world))
         world.clock.sleep(60)
         judge(world, before, f"dying at step {number}")
         shutil.rmtree(world.root)
@@ -206,24 +208,6 @@ def again(base: Path, root: Path, story: Story) -> World:
         world.with_second(story.archives_min)
     world.clock.sleep(3600)
     return world
-
-
-def run_in_a_child(world: World, story: Story, number: int) -> bool:
-    """Whether the child was killed; a child that ends otherwise must have passed."""
-    child = os.fork()
-    if child == 0:
-        try:
-            steps.arm("die", number)
-            story.act(world)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0, "the run failed without a fault"
-    return False
 
 
 def allowed_contents(world: World) -> set[bytes]:

@@ -6,9 +6,7 @@ behind, and the next prune ends where an unbroken one ends.
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from backupd.runs.prune import plan_prune, run_prune
 from backupd.runs.recover import run_recover
 from backupd.runs.restore import run_restore
 from backupd.runs.restore_plan import plan_restore
+from tests.dying import dies_at
 from tests.faults.test_every_step import next_run_works, nothing_is_left
 from tests.runs.world import World
 
@@ -146,17 +145,4 @@ def broken_at(world: World, action: str, number: int) -> bool:
         with suppress(BackupdError):
             run_prune(world.context(), yes=True)
         return steps.disarm() >= number
-    child = os.fork()
-    if child == 0:
-        try:
-            steps.arm("die", number)
-            run_prune(world.context(), yes=True)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0, "the prune failed without a fault"
-    return False
+    return dies_at(number, lambda: run_prune(world.context(), yes=True))

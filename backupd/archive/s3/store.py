@@ -107,30 +107,17 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose name begins with ``prefix``, sorted by name."""
-        start = self._place.below(prefix)
-        token = ""
-        while True:
-            page = self._patience.call("list", lambda token=token: self._page(start, token))  # type: ignore[misc]
+        for page in self._pages(prefix):
             for each in page.get("Contents", []):
                 name = self._place.name(each["Key"])
                 if name and not name.endswith("/"):  # what a console makes to show an empty folder is no object
                     yield StoredObject(name, int(each["Size"]))
-            if not page.get("IsTruncated"):
-                return
-            token = page["NextContinuationToken"]
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         """See ``ListsFolders``: a request for each 1,000 folders."""
-        start = self._place.below(prefix)
-        token = ""
-        while True:
-            ask = partial(self._page, start, token, Delimiter="/")
-            page = self._patience.call("list", ask)
+        for page in self._pages(prefix, Delimiter="/"):
             for each in page.get("CommonPrefixes", []):
                 yield f"{self._place.name(each['Prefix'].removesuffix('/'))}/"
-            if not page.get("IsTruncated"):
-                return
-            token = page["NextContinuationToken"]
 
     def delete(self, name: str) -> None:
         """Remove an object; it may be gone already. Raises KeptByLock."""
@@ -212,9 +199,19 @@ class S3Store:
                 return None
             raise
 
-    def _page(self, start: str, token: str, **words: str) -> Any:
-        more = {"ContinuationToken": token, **words} if token else words
-        page = self._client.list_objects_v2(Bucket=self._place.bucket, Prefix=start, **more)
+    def _pages(self, prefix: str, **words: str) -> Iterator[Any]:
+        """The answers of a listing, one after the other."""
+        start = self._place.below(prefix)
+        more = words
+        while True:
+            page = self._patience.call("list", partial(self._page, start, **more))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            more = {**words, "ContinuationToken": page["NextContinuationToken"]}
+
+    def _page(self, start: str, **words: str) -> Any:
+        page = self._client.list_objects_v2(Bucket=self._place.bucket, Prefix=start, **words)
         strange = [each["Key"] for each in page.get("Contents", []) if not each["Key"].startswith(start)]
         if strange or (page.get("IsTruncated") and not page.get("NextContinuationToken")):
             raise OddAnswer(f"the listing of {start} is not one: {strange[:1] or 'it has no end and no next page'}")
