@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed-run
 TEST_STAMP := $(VENV)/.installed-test
+# A file's tests share one process, for they share servers and filesystems, too.
+WORKERS := 2
+IN_PARALLEL := -n $(WORKERS) --dist loadfile
 INSTALLED_FROM := pyproject.toml constraints.txt contrib/make-venv
 
 .PHONY: help demo test test-all lint bench clean
@@ -16,10 +19,10 @@ demo: $(RUN_STAMP) ## the whole story on a real database, in the terminal; leave
 	$(BIN)/backupctl demo
 
 test: $(TEST_STAMP) ## the fast tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q $(IN_PARALLEL) -m "not slow"
 
 test-all: $(TEST_STAMP) ## all tests, the slow ones too
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(IN_PARALLEL)
 
 lint: $(TEST_STAMP) ## ruff, formatting, mypy --strict
 	$(BIN)/ruff check .
