@@ -29,6 +29,16 @@ POLICY = {
 }
 
 
+# A journal opens itself again; left open, those of the worlds of a long story are more files than a user may have.
+_journals: list[Journal] = []
+
+
+def _journal(path: Path, clock: FakeClock) -> Journal:
+    made = Journal(path, now=clock.now)
+    _journals.append(made)
+    return made
+
+
 @dataclass
 class World:
     """One database below ``root``; ``context()`` opens everything anew, as a new process would."""
@@ -42,6 +52,8 @@ class World:
     state: str = "state"  # another one is another node: it shares the pair and the archive, and no lock
 
     def __post_init__(self) -> None:
+        while _journals:
+            _journals.pop().close()
         (self.root / "backups").mkdir(parents=True, exist_ok=True)
         (self.root / self.state / "orders").mkdir(parents=True, exist_ok=True)
         new = not (self.root / "pair").exists()
@@ -68,7 +80,7 @@ class World:
             policy=Policy.model_validate(self.policy),
             policy_path=self.root / "orders.toml",
             writer=self.writer,
-            journal=Journal(self.root / self.state / "journal.db", now=self.clock.now),
+            journal=_journal(self.root / self.state / "journal.db", self.clock),
             clock=self.clock,
             providers=[self.provider],
             choose_provider=lambda _: Choice(self.provider, ("it is a test",)),

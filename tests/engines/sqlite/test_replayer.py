@@ -105,7 +105,13 @@ class Passive:
         env = {**os.environ, "BACKUPD_FAULT": fault} if fault else None
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=env)
         if not fault:
-            until(self.socket.exists)
+            until(self._answers)
+
+    def _answers(self) -> bool:
+        """The socket is there a moment before anybody listens to it."""
+        with contextlib.suppress(NotHealthy), self.client():
+            return True
+        return False
 
     def client(self) -> ControlClient:
         return ControlClient(self.socket, who="the replay process")
