@@ -27,8 +27,9 @@ from backupd.model.records import (
     StoredLog,
 )
 from backupd.pages import page_hashes
+from backupd.pipeline.express import PageBase
 from backupd.pipeline.store import store_file
-from backupd.ports import ObjectStore
+from backupd.ports import Extent, ObjectStore
 
 HISTORY = "5f3a9c21d0e47b86"
 PAGE_BYTES = 4096
@@ -63,6 +64,9 @@ class FileSource(FileReader):
         super().__init__(self.path)
         self.size_bytes = self.path.stat().st_size
         self.page_count = self.size_bytes // self.page_bytes
+
+    def extents(self) -> Sequence[Extent]:
+        return (Extent("pages", 0, self.page_count),)
 
     def words(self, pages: Sequence[int]) -> str:
         return f"page {list(pages)} of {self.name}"
@@ -165,6 +169,19 @@ def take_full(
     assert result.file is not None
     position = Position(history, offset)
     return backup.commit(record_of(backup, backup_type, position, position, files=(result.file,)))
+
+
+def take_express(
+    archive: DatabaseArchive, parent: ArchivedBackup, path: Path, before: Path, offset: int
+) -> ArchivedBackup:
+    """An express full of the file on ``parent``, whose file was as ``before`` is now."""
+    backup = archive.begin(BackupType.EXPRESS, parent=parent)
+    source = FileSource(before)
+    result = store_file(FileSource(path), backup, level=1, base=PageBase(hashes_of(before), source.extents()))
+    assert result.file is not None
+    position = Position(HISTORY, offset)
+    made = record_of(backup, BackupType.EXPRESS, position, position, parent=parent, files=(result.file,))
+    return backup.commit(made)
 
 
 def take_logs(

@@ -24,6 +24,7 @@ from backupd.model.records import BackupType, LogFile, LogKind, Stamp, Stamps, S
 from backupd.pages import page_hashes
 from backupd.ports import (
     ClosedLog,
+    Extent,
     FreezeEnd,
     PagesEnd,
     PageSource,
@@ -79,6 +80,9 @@ class FakeSource(FileReader):
 
     def __post_init__(self) -> None:
         super().__init__(self.path)
+
+    def extents(self) -> Sequence[Extent]:
+        return (Extent("pages", 0, self.page_count),)
 
     def words(self, pages: Sequence[int]) -> str:
         return f"page {', '.join(str(page + 1) for page in pages)} of {self.name}"

@@ -143,7 +143,7 @@ class DatabaseArchive:
 
     def load_map(self, stored: StoredFile) -> Hashes:
         """The page map of a stored file: xxh3-64 of each page. Raises DamageFound, ObjectMissing, KeyMissing."""
-        from backupd.pipeline.fetch import load_map
+        from backupd.pipeline.page_map import load_map
 
         return twice(self.store, stored.map.name, lambda: load_map(self.store, stored, self.keys))
 

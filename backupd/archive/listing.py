@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from backupd.archive.findings import Finding
 from backupd.archive.record import AbortRecord
-from backupd.model.records import ArchivedBackup
+from backupd.model.records import ArchivedBackup, BackupType
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,9 @@ def chain_findings(backups: dict[str, ArchivedBackup], record_name_of: dict[str,
     for backup in backups.values():
         record = backup.record
         if record.parent is None:
-            if not record.type.takes_pages:
-                found.append(Finding(record_name_of[record.id], "it holds only log and names no parent", record.id))
+            if not record.type.takes_pages or record.type is BackupType.EXPRESS:
+                holds = "only what differs" if record.type.takes_pages else "only log"
+                found.append(Finding(record_name_of[record.id], f"it holds {holds} and names no parent", record.id))
             continue
         parent = backups.get(record.parent)
         problem = ""
@@ -52,6 +53,8 @@ def chain_findings(backups: dict[str, ArchivedBackup], record_name_of: dict[str,
             problem = f"the chain has a hole: its parent {record.parent} is not there or not readable"
         elif parent.sha256 != record.parent_sha256:
             problem = f"the record of its parent {record.parent} is not the one that it was built on"
+        elif record.type.takes_pages:
+            problem = "" if parent.record.type.takes_pages else f"its parent {record.parent} holds no pages"
         elif parent.record.log_end.same_history(record.log_start) and parent.record.log_end != record.log_start:
             problem = f"the log has a gap: its parent ends at {parent.record.log_end}, it starts at {record.log_start}"
         if problem:

@@ -19,7 +19,7 @@ from backupd.model.records import LogFile, LogKind, StoredLog
 from backupd.pipeline import container
 from backupd.pipeline.cipher import DataKey, KeyFinder
 from backupd.pipeline.container import damage, unpack
-from backupd.pipeline.fetch import hashed_pieces
+from backupd.pipeline.segment_reader import hashed_pieces
 from backupd.pipeline.store import new_object
 from backupd.pipeline.stream import expand_stream, file_pieces, pack_stream, unpack_stream
 from backupd.ports import ObjectStore, StoredObject

@@ -15,9 +15,10 @@ _LETTER = {
     BackupType.INCREMENTAL: "I",
     BackupType.DIFFERENTIAL: "D",
     BackupType.COPY: "C",
+    BackupType.EXPRESS: "E",
 }
 _TYPE = {letter: backup_type for backup_type, letter in _LETTER.items()}
-_LABEL = re.compile(r"(\d{8}T\d{6}Z)-([FIDC])-([0-9a-f]{8})")
+_LABEL = re.compile(r"(\d{8}T\d{6}Z)-([FIDCE])-([0-9a-f]{8})")
 _HOLD = re.compile(r"(.+)-([0-9a-f]{8})\.json")
 _NAME = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 _TERM = re.compile(r"db/[^/]+/lease/([0-9a-f]{16})\.json")

@@ -12,6 +12,7 @@ from backupd.model.records import (
     BackupRecord,
     BackupType,
     Encryption,
+    ExpressFacts,
     LogFile,
     LogKind,
     StoredFile,
@@ -83,7 +84,11 @@ def mac_of(record: BackupRecord, key: DataKey, *, object_name: str, repository: 
 
 def file_to_json(file: StoredFile) -> Json:
     """A stored file as plain JSON values."""
-    return {**_flat(file), "segments": [_flat(segment) for segment in file.segments], "map": _flat(file.map)}
+    content = {**_flat(file), "segments": [_flat(segment) for segment in file.segments], "map": _flat(file.map)}
+    del content["express"]
+    if file.express is not None:
+        content["express"] = {**_flat(file.express), "spans": [list(span) for span in file.express.spans]}
+    return content
 
 
 def log_to_json(log: LogFile) -> Json:
@@ -152,4 +157,7 @@ def _encryption(content: Json | None) -> Encryption | None:
 
 def _file(content: Json) -> StoredFile:
     segments = tuple(StoredSegment(**item) for item in content["segments"])
-    return StoredFile(**{**content, "segments": segments, "map": StoredMap(**content["map"])})
+    express = content.get("express")
+    if express is not None:
+        express = ExpressFacts(**{**express, "spans": tuple((first, last) for first, last in express["spans"])})
+    return StoredFile(**{**content, "segments": segments, "map": StoredMap(**content["map"]), "express": express})

@@ -29,6 +29,7 @@ from backupd.archive.repository import Repository
 from backupd.archive.verify_result import Level, ReadPlan, VerifyResult
 from backupd.errors import DamageFound, NotFound, ObjectMissing
 from backupd.model.records import ArchivedBackup
+from backupd.pipeline.layout import pages_of
 from backupd.ports import ObjectStore, ReportProgress, StoredObject
 
 __all__ = ["Level", "ReadPlan", "VerifyResult", "verify_database", "verify_repository"]
@@ -226,9 +227,8 @@ class _Verify:
 def _named(backup: ArchivedBackup) -> Iterator[tuple[StoredObject, str, tuple[int, int] | None]]:
     """Every object that a record names, the file that it is about, and its pages."""
     for file in backup.record.files:
-        for segment in file.segments:
-            pages = (segment.first_page, segment.first_page + segment.page_count - 1)
-            yield object_of(segment), file.path, pages
+        for index, segment in enumerate(file.segments):
+            yield object_of(segment), file.path, pages_of(file, index)
         yield object_of(file.map), file.path, None
     for stored in backup.record.logs:
         yield object_of(stored), "", None

@@ -12,16 +12,22 @@ class BackupType(StrEnum):
     INCREMENTAL = "incremental"
     DIFFERENTIAL = "differential"
     COPY = "copy"
+    EXPRESS = "express"
 
     @property
     def takes_pages(self) -> bool:
-        """Whether it holds every page (full, copy) or only names log files."""
-        return self in (BackupType.FULL, BackupType.COPY)
+        """Whether its pages are a state of the database (full, express, copy); the others only name log files."""
+        return self in (BackupType.FULL, BackupType.EXPRESS, BackupType.COPY)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a chain of log may begin with it: a full, or an express full."""
+        return self in (BackupType.FULL, BackupType.EXPRESS)
 
     @property
     def moves_stamp(self) -> bool:
         """Whether it becomes the base of the next increment."""
-        return self in (BackupType.FULL, BackupType.INCREMENTAL)
+        return self in (BackupType.FULL, BackupType.EXPRESS, BackupType.INCREMENTAL)
 
 
 class LogKind(StrEnum):

@@ -9,8 +9,8 @@ from backupd.model.kinds import BackupType, LogKind
 from backupd.model.position import Position
 
 __all__ = [  # with the kinds, so that a user of records needs one address
-    "ArchivedBackup", "BackupRecord", "BackupType", "Encryption", "Hold", "LogFile", "LogKind", "Progress",
-    "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
+    "ArchivedBackup", "BackupRecord", "BackupType", "Encryption", "ExpressFacts", "Hold", "LogFile", "LogKind",
+    "Progress", "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
 ]  # fmt: skip
 
 
@@ -75,11 +75,28 @@ class StoredMap:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpressFacts:
+    """Of a file that is stored as its difference from the same file of the parent backup.
+
+    The segments hold the ``stored_pages`` pages that the parent's file does not have, packed one after the
+    other; ``spans`` are, for each segment, the first and the last page (from 0, of this file) in it.
+    The map holds their hashes, and then ``runs`` runs of pages that are taken from the parent's file, which
+    has ``base_pages`` pages.
+    """
+
+    stored_pages: int
+    runs: int
+    base_pages: int
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One data file of a full or copy: its path below the copy, its size, and BLAKE3 (hex) of its plain bytes.
+    """One data file of a backup: its path below the copy, its size, and BLAKE3 (hex) of its plain bytes.
 
     ``block_pages`` are the pages of each super-block but the last: a reader takes it from here, so that
-    a later version may choose another size.
+    a later version may choose another size.  With ``express`` the segments' ``first_page`` counts the
+    stored pages only, and ``map.page_count`` is their number.
     """
 
     path: str
@@ -90,6 +107,7 @@ class StoredFile:
     segments: tuple[StoredSegment, ...]
     map: StoredMap
     block_pages: int = 256
+    express: ExpressFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +130,8 @@ class BackupRecord:
     ``log_start`` and ``log_end``: an increment holds the log after ``log_start`` up to
     ``log_end``; so does a full or copy, whose pages need that log to be whole. Where
     a snapshot stands still for itself (SQLite) ``log_start == log_end``.
-    ``parent`` is the id of the backup that it builds on, and
+    ``parent`` is the id of the backup that it builds on (an increment's log follows it, and
+    an express full takes from it the pages that have not changed), and
     ``parent_sha256`` the SHA-256 of that backup's record object.
     ``covers_until`` is the moment at which no newer commit existed, and after which
     none that is in it was seen: any point in time up to it can be restored, and a

@@ -11,36 +11,25 @@ last BLAKE3 over the file as it was written.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from backupd.digests import blake3_hasher, sha256_hasher
-from backupd.errors import DamageFound
+from backupd.digests import blake3_hasher
 from backupd.model.records import Progress, StoredFile, StoredSegment
-from backupd.pages import Hashes, page_hashes
-from backupd.pipeline.cipher import KeyFinder, cipher_for, unpack_clear
-from backupd.pipeline.compress import BadFrame, Decompressor
-from backupd.pipeline.container import (
-    HEAD_BYTES_MAX,
-    Block,
-    damage,
-    parse_block,
-    read_head,
-    read_table,
-    table_bytes_max,
-)
+from backupd.pages import Hashes
+from backupd.pipeline.cipher import KeyFinder
+from backupd.pipeline.compress import Decompressor
+from backupd.pipeline.container import Block, damage
+from backupd.pipeline.express_fetch import ExpressFetch
 from backupd.pipeline.layout import Layout, SuperBlock
+from backupd.pipeline.page_map import load_homes, load_map
+from backupd.pipeline.segment_reader import SegmentReader, expand
 from backupd.pipeline.stage import Local, Stage
-from backupd.pipeline.stream import read_map
 from backupd.ports import ObjectStore, PageFile, ReportProgress
 from backupd.steps import step
 
-# Below this share of a segment's super-blocks, single blocks are read instead of the whole object.
-WHOLE_SEGMENT_SHARE = 0.5
 _WRITE_OUT_BYTES = 32 << 20
 
 
@@ -53,36 +42,13 @@ class FetchResult:
     read_bytes: int
 
 
-def hashed_pieces(store: ObjectStore, name: str, sha256: str, *, file: str = "") -> Iterator[bytes]:
-    """An object's bytes, as the store has them; the last piece is followed by a look at their SHA-256.
-
-    Raises:
-        ObjectMissing: it is not there.
-        DamageFound: from the iterator, when all bytes were given.
-    """
-    hasher = sha256_hasher()
-    for piece in store.read(name):
-        hasher.update(piece)
-        yield piece
-    if hasher.hexdigest() != sha256:
-        raise damage(name, "its SHA-256 is not the one in the backup's record", file=file)
-
-
-def load_map(store: ObjectStore, stored: StoredFile, keys: KeyFinder | None = None) -> Hashes:
-    """The page map of a stored file. Raises DamageFound, ObjectMissing, KeyMissing."""
-    name = stored.map.name
-    try:
-        return read_map(name, hashed_pieces(store, name, stored.map.sha256), stored.page_count, keys)
-    except DamageFound as problem:
-        raise damage(name, problem.because, file=stored.path) from problem
-
-
 def fetch_file(
     stored: StoredFile,
     store: ObjectStore,
     stage_place: Path | PageFile,
     live_place: Path | PageFile | None = None,
     *,
+    bases: Sequence[StoredFile] = (),
     keys: KeyFinder | None = None,
     workers: int = 2,
     report: ReportProgress | None = None,
@@ -91,6 +57,16 @@ def fetch_file(
 
     The live file is only read.
 
+    Args:
+        stored: the file that is wanted.
+        store: the archive's objects.
+        stage_place: where it is built.
+        live_place: a file whose pages may be reused.
+        bases: for an express file the same file of the backups that it builds on, the full's first.
+        keys: opens what is encrypted.
+        workers: threads.
+        report: told how far it has come.
+
     Raises:
         DamageFound: an object is damaged; the stage is not whole then and must not be used.
         ObjectMissing: an object is not there.
@@ -98,20 +74,27 @@ def fetch_file(
         NotHealthy: the stage cannot be written (disk full, permission).
         KeyMissing: it is encrypted, and none of ``keys`` opens it.
     """
-    page_map = load_map(store, stored, keys)
+    files = (*bases, stored)
+    homes = load_homes(store, files, keys) if stored.express is not None else None
+    page_map = homes.page_map if homes is not None else load_map(store, stored, keys)
     step("fetch.open")
     with (
         Stage(stage_place, stored) as stage,
         Local(live_place, stored) as live,
         ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool,
     ):
-        sides = _Sides(stored, store, page_map, stage, live, keys)
-        fetch = _Fetch(sides, pool, 2 * workers, report)
+
+        def walk() -> _Fetch | ExpressFetch:
+            if homes is not None:
+                return ExpressFetch(files, homes, store, stage, live, keys, pool, 2 * workers, report)
+            return _Fetch(_Sides(stored, store, page_map, stage, live, keys), pool, 2 * workers, report)
+
+        fetch = walk()
         fetch.run(use_local=True)
         if fetch.plain != stored.blake3 and fetch.reused_pages:
             # A page that is not the archived one had its hash: 2**-64, but then only fetching everything helps.
             stage.distrust()
-            fetch = _Fetch(sides, pool, 2 * workers, report)
+            fetch = walk()
             fetch.run(use_local=False)
         if fetch.plain != stored.blake3:
             raise damage(stored.map.name, "the restored file's BLAKE3 is not the one in the record", file=stored.path)
@@ -142,13 +125,18 @@ class _Fetch:
         self._pool, self._report = pool, report
         self._ahead: deque[Future[bytes]] = deque()
         self._ahead_max = ahead_max
+        self._reader = SegmentReader(sides.stored, sides.store, sides.keys)
         self._decompressor = Decompressor()
         self._hasher = blake3_hasher()
         self._hashed_bytes = 0
         self.plain = ""
         self.reused_pages = 0
         self.fetched_pages = 0
-        self.read_bytes = 0
+
+    @property
+    def read_bytes(self) -> int:
+        """How much was read from the archive."""
+        return self._reader.read_bytes
 
     def run(self, *, use_local: bool) -> None:
         """Bring every page into the stage; ``plain`` is the BLAKE3 of what is there then."""
@@ -182,76 +170,23 @@ class _Fetch:
         return True
 
     def _take_segment(self, segment: StoredSegment, blocks: list[SuperBlock], wanted: set[int]) -> None:
-        whole = len(wanted) >= len(blocks) * WHOLE_SEGMENT_SHARE
-        fetched = (self._whole(segment, blocks) if whole else self._single(segment, blocks, wanted)) if wanted else None
+        fetched = self._reader.take(segment, blocks, wanted)
+        got = next(fetched, None)
         for block in blocks:
-            if fetched is not None and (whole or block.number in wanted):
-                self._submit_fetched(segment, block, next(fetched))
+            if got is not None and got[0].number == block.number:
+                self.fetched_pages += block.page_count
+                self._ahead.append(self._pool.submit(self._expand, segment, *got))
+                got = next(fetched, None)
             else:
                 self.reused_pages += block.page_count
                 self._ahead.append(self._pool.submit(self._stage.read, block))
             while len(self._ahead) > self._ahead_max:
                 self._retire()
-        # Running the iterator to its end checks seal and SHA-256.
-        if fetched is not None and next(fetched, None) is not None:
-            raise damage(segment.name, "it holds more super-blocks than the record says", file=self._stored.path)
-
-    def _submit_fetched(self, segment: StoredSegment, block: SuperBlock, got: Block) -> None:
-        header = got.header
-        if (header.number, header.first_page, header.page_count, header.plain_bytes) != (
-            block.number,
-            block.first_page,
-            block.page_count,
-            block.size_bytes,
-        ):
-            raise damage(
-                segment.name,
-                f"super-block {header.number} stands where super-block {block.number} belongs",
-                file=self._stored.path,
-                pages=block.pages,
-            )
-        self.fetched_pages += block.page_count
-        self._ahead.append(self._pool.submit(self._expand, segment, block, got))
 
     def _expand(self, segment: StoredSegment, block: SuperBlock, got: Block) -> bytes:
         plain = expand(self._decompressor, got, block, page_map=self._page_map, stored=self._stored, name=segment.name)
         self._stage.write(block.offset, plain)
         return plain
-
-    def _whole(self, segment: StoredSegment, blocks: list[SuperBlock]) -> Iterator[Block]:
-        self.read_bytes += segment.stored_bytes
-        pieces = hashed_pieces(self._store, segment.name, segment.sha256, file=self._stored.path)
-        span = (blocks[0].first_page, blocks[-1].pages[1])
-        try:
-            _, found = unpack_clear(segment.name, pieces, "segment", self._keys)
-            count = 0
-            for got in found:
-                span = (blocks[min(count, len(blocks) - 1)].first_page, span[1])
-                count += 1
-                yield got
-            if count < len(blocks):
-                raise damage(segment.name, "it holds fewer super-blocks than the record says")
-        except DamageFound as problem:
-            raise damage(segment.name, problem.because, file=self._stored.path, pages=span) from problem
-
-    def _single(self, segment: StoredSegment, blocks: list[SuperBlock], wanted: set[int]) -> Iterator[Block]:
-        tail = min(table_bytes_max(len(blocks)), segment.stored_bytes)
-        rows = read_table(segment.name, self._store.read_range(segment.name, segment.stored_bytes - tail, tail))
-        self.read_bytes += tail
-        if len(rows) != len(blocks):
-            raise damage(segment.name, "its table has another number of super-blocks", file=self._stored.path)
-        cipher = None
-        if self._keys is not None:
-            start = self._store.read_range(segment.name, 0, HEAD_BYTES_MAX)
-            cipher = cipher_for(segment.name, read_head(segment.name, start, "segment"), self._keys)
-        for row, block in zip(rows, blocks, strict=True):
-            if block.number in wanted:
-                if row.offset + row.length > segment.stored_bytes:
-                    raise damage(segment.name, "its table points beyond its end", file=self._stored.path)
-                self.read_bytes += row.length
-                block_bytes = self._store.read_range(segment.name, row.offset, row.length)
-                found = parse_block(segment.name, row, block_bytes)
-                yield cipher.decrypt(segment.name, found) if cipher else found
 
     def _retire(self) -> None:
         plain = self._ahead.popleft().result()
@@ -261,23 +196,3 @@ class _Fetch:
             self._stage.start_writing_out(before // _WRITE_OUT_BYTES * _WRITE_OUT_BYTES, _WRITE_OUT_BYTES)
         if self._report:
             self._report(Progress(self._stored.path, self._hashed_bytes, self._stored.size_bytes))
-
-
-def expand(
-    decompressor: Decompressor, got: Block, block: SuperBlock, *, page_map: Hashes, stored: StoredFile, name: str
-) -> bytes:
-    """The plain pages of a fetched super-block, each checked against the page map.
-
-    Raises:
-        DamageFound: naming the file and the pages.
-    """
-    try:
-        plain = decompressor.decompress(got.frame, block.size_bytes)
-    except BadFrame as problem:
-        raise damage(name, str(problem), file=stored.path, pages=block.pages) from problem
-    expected = page_map[block.first_page : block.first_page + block.page_count]
-    bad = np.flatnonzero(page_hashes(plain, stored.page_bytes) != expected)
-    if len(bad):
-        pages = (block.first_page + int(bad[0]), block.first_page + int(bad[-1]))
-        raise damage(name, "pages are not those of the page map", file=stored.path, pages=pages)
-    return plain

@@ -1,14 +1,20 @@
-"""What a fetch would take, before it does: reads the page map and the files that are there, writes nothing."""
+"""What a fetch would take, before it does: reads page maps and the files that are there, writes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backupd.model.records import StoredFile
+from backupd.pages import Hashes
 from backupd.pipeline.cipher import KeyFinder
-from backupd.pipeline.fetch import WHOLE_SEGMENT_SHARE, load_map
 from backupd.pipeline.layout import Layout
+from backupd.pipeline.page_map import load_homes, load_map
+from backupd.pipeline.segment_reader import WHOLE_SEGMENT_SHARE
 from backupd.pipeline.stage import Local
 from backupd.ports import ObjectStore, PageFile
 
@@ -28,20 +34,45 @@ def plan_fetch(
     stage_place: Path | PageFile,
     live_place: Path | PageFile | None = None,
     *,
+    bases: Sequence[StoredFile] = (),
     keys: KeyFinder | None = None,
 ) -> FetchPlan:
-    """What ``fetch_file`` would reuse and read now; writes nothing, reads only the page map from the archive."""
-    page_map = load_map(store, stored, keys)
-    segments = Layout.of(stored).stored_segments(stored)
-    with Local(stage_place, stored) as stage, Local(live_place, stored) as live:
-        local_pages = 0
+    """What ``fetch_file`` would reuse and read now; writes nothing, reads only page maps from the archive."""
+    if stored.express is None:
+        here = _here(stored, load_map(store, stored, keys), stage_place, live_place)
+        # A super-block that is not here as a whole is fetched as a whole.
+        layout = Layout.of(stored)
+        for block in map(layout.block, range(layout.block_count)):
+            here[block.range] = here[block.range].all()
+        fetch_bytes = _bytes_of(stored, np.flatnonzero(~here))
+    else:
+        homes = load_homes(store, (*bases, stored), keys)
+        here = _here(stored, homes.page_map, stage_place, live_place)
         fetch_bytes = 0
-        for segment, blocks in segments:
-            wanted = 0
-            for block in blocks:
-                here = stage.matching(block, page_map) | live.matching(block, page_map)
-                wanted += not here.all()
-                local_pages += block.page_count if here.all() else 0
-            share = wanted / len(blocks)
-            fetch_bytes += int(segment.stored_bytes * (1.0 if share >= WHOLE_SEGMENT_SHARE else share))
+        for holder, file in enumerate((*bases, stored)):
+            fetch_bytes += _bytes_of(file, homes.indexes[~here & (homes.holders == holder)].astype(np.int64))
+    local_pages = int(here.sum())
     return FetchPlan(local_pages, stored.page_count - local_pages, fetch_bytes)
+
+
+def _here(
+    stored: StoredFile, page_map: Hashes, stage_place: Path | PageFile, live_place: Path | PageFile | None
+) -> NDArray[np.bool_]:
+    """Which pages are in the stage or in the live file."""
+    layout = Layout.of_whole(stored)
+    here = np.zeros(stored.page_count, dtype=np.bool_)
+    with Local(stage_place, stored) as stage, Local(live_place, stored) as live:
+        for block in map(layout.block, range(layout.block_count)):
+            here[block.range] = stage.matching(block, page_map) | live.matching(block, page_map)
+    return here
+
+
+def _bytes_of(stored: StoredFile, indexes: NDArray[np.int64]) -> int:
+    """About how many stored bytes are read to have those of the stored pages."""
+    layout = Layout.of(stored)
+    wanted = set(np.unique(indexes // layout.pages_per_block).tolist())
+    total = 0
+    for segment, blocks in layout.stored_segments(stored):
+        share = sum(block.number in wanted for block in blocks) / len(blocks)
+        total += int(segment.stored_bytes * (1.0 if share >= WHOLE_SEGMENT_SHARE else share))
+    return total

@@ -8,6 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backupd.digests import blake3_hasher
 from backupd.errors import BackupdError, DamageFound, ObjectMissing
 from backupd.model.records import StoredFile, StoredSegment
@@ -15,8 +18,9 @@ from backupd.pages import Hashes, page_hashes
 from backupd.pipeline.cipher import KeyFinder, cipher_for, unpack_clear
 from backupd.pipeline.compress import BadFrame, Decompressor
 from backupd.pipeline.container import HEAD_BYTES_MAX, Block, damage, read_head, salvage
-from backupd.pipeline.fetch import expand, hashed_pieces, load_map
 from backupd.pipeline.layout import Layout, SuperBlock
+from backupd.pipeline.page_map import load_express_map, load_map
+from backupd.pipeline.segment_reader import expand, hashed_pieces
 from backupd.ports import ObjectStore
 
 
@@ -85,12 +89,13 @@ class _Inspection:
         self._decompressor = Decompressor()
         self._hasher = blake3_hasher()
         self._sound = True
+        self._numbers: NDArray[np.int64] | None = None  # of an express file, which page each stored one is
 
     def run(self, only: StoredSegment | None = None) -> None:
         """All of the file against its map and its BLAKE3, or one segment for itself."""
         page_map = self._map() if only is None else None
         try:
-            segments = Layout.of(self._stored).stored_segments(self._stored)
+            segments = Layout.of(self._stored).stored_segments(self._stored, self._numbers)
         except DamageFound as problem:
             self._tell(FileProblem(self._stored.map.name, problem.because))
             return
@@ -98,7 +103,9 @@ class _Inspection:
             for segment, blocks in segments:
                 if only in {None, segment}:
                     self._segment(pool, segment, blocks, page_map)
-        if only is None and self._sound and self._hasher.hexdigest() != self._stored.blake3:
+        # The BLAKE3 of an express file is over the pages of other backups, too: a restore compares it.
+        whole = only is None and self._stored.express is None
+        if whole and self._sound and self._hasher.hexdigest() != self._stored.blake3:
             self._tell(FileProblem(self._stored.map.name, "the file's BLAKE3 is not the one in the record"))
 
     def _tell(self, problem: FileProblem) -> None:
@@ -109,7 +116,7 @@ class _Inspection:
         name = self._stored.map.name
         for again in (False, True):
             try:
-                page_map = load_map(self._store, self._stored, self._keys)
+                page_map = self._load_map()
             except ObjectMissing:
                 self._tell(FileProblem(name, "it is missing"))
                 return None
@@ -123,6 +130,13 @@ class _Inspection:
                 return page_map
         return None
 
+    def _load_map(self) -> Hashes:
+        if self._stored.express is None:
+            return load_map(self._store, self._stored, self._keys)
+        found = load_express_map(self._store, self._stored, self._keys)
+        self._numbers = found.numbers
+        return found.hashes
+
     def _segment(
         self, pool: ThreadPoolExecutor, segment: StoredSegment, blocks: list[SuperBlock], page_map: Hashes | None
     ) -> None:
@@ -132,7 +146,7 @@ class _Inspection:
             try:
                 self._read_segment(pool, segment, blocks, page_map)
             except ObjectMissing:
-                pages = (blocks[0].first_page, blocks[-1].pages[1])
+                pages = (blocks[0].pages[0], blocks[-1].pages[1])
                 self._tell(FileProblem(segment.name, "it is missing", *pages))
                 return
             except DamageFound as problem:
@@ -184,7 +198,7 @@ class _Inspection:
         if not bad:
             self._tell(FileProblem(segment.name, f"{problem.because}; all its pages can still be read"))
         for first, last in _runs(bad):
-            self._tell(FileProblem(segment.name, problem.because, first.first_page, last.pages[1]))
+            self._tell(FileProblem(segment.name, problem.because, first.pages[0], last.pages[1]))
 
     def _still_whole(self, name: str, data: bytes, blocks: list[SuperBlock], page_map: Hashes | None) -> set[int]:
         by_number = {block.number: block for block in blocks}
@@ -201,7 +215,7 @@ class _Inspection:
                 got = Block(header, data[offset : offset + header.frame_bytes])
                 frame = cipher.decrypt(name, got).frame if cipher else got.frame
                 plain = self._decompressor.decompress(frame, block.size_bytes)
-                expected = None if page_map is None else page_map[block.first_page : block.pages[1] + 1]
+                expected = None if page_map is None else page_map[block.range]
                 if expected is None or bool((page_hashes(plain, self._stored.page_bytes) == expected).all()):
                     whole.add(block.number)
         return whole

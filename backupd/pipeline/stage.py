@@ -96,7 +96,7 @@ class Stage(Local):
             raise self._not_writable(OSError(errno.EIO, "it cannot be read back"))
         return data
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write there. Raises NotHealthy: disk full, permission."""
         try:
             self._made.write(offset, data)

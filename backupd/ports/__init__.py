@@ -19,7 +19,7 @@ from backupd.ports.archive import (
 from backupd.ports.clock import Clock, ReportProgress
 from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
-from backupd.ports.pages import PageFile, PageSource
+from backupd.ports.pages import Extent, PageFile, PageSource
 from backupd.ports.snapshots import ProviderFeature, Snapshot, SnapshotProvider, Suitability
 from backupd.ports.target import ProcessUse, RestoreTarget, TargetFacts
 from backupd.ports.writer import Writer
@@ -28,6 +28,7 @@ __all__ = [
     "Clock",
     "ClosedLog",
     "DeletesMany",
+    "Extent",
     "Freeze",
     "FreezeEnd",
     "ListsFolders",

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Consecutive pages of a data file whose name stays from one backup to the next, wherever they lie in the file."""
+
+    name: str
+    first_page: int
+    page_count: int
 
 
 class PageSource(Protocol):
@@ -34,6 +44,10 @@ class PageSource(Protocol):
             pages: whole pages, as ``read_into`` gave them.
             hashes: xxh3-64 of each.
         """
+        ...
+
+    def extents(self) -> Sequence[Extent]:
+        """The pieces whose pages an express full compares with those of the same name before; none: always all."""
         ...
 
     def words(self, pages: Sequence[int]) -> str:

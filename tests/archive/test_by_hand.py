@@ -18,7 +18,7 @@ from backupd.archive.local import LocalStore
 from backupd.engines.sqlite.logfile import LogHeader, LogKindCode, LogWriter, delta_frames
 from backupd.model.position import Position
 from backupd.model.records import LogFile, LogKind
-from tests.archive_builders import HISTORY, PAGE_BYTES, open_archive, take_full, take_logs
+from tests.archive_builders import HISTORY, PAGE_BYTES, open_archive, take_express, take_full, take_logs, write_pages
 
 FORMAT = Path(backupd.archive.__file__).with_name("FORMAT.md")
 
@@ -117,6 +117,40 @@ def test_a_person_restores_by_hand(tmp_path: Path) -> None:
     with sqlite3.connect(hand / "app.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)
+
+
+def test_a_person_restores_an_express_full_by_hand(tmp_path: Path) -> None:
+    if shutil.which("zstd") is None:
+        pytest.skip("no zstd program here: install zstd to try the page's commands")
+    archive = open_archive(LocalStore.prepare(tmp_path / "archive"))
+    live = write_pages(tmp_path / "live.db", 300)
+    full = take_full(archive, live, 0)
+    pages = bytearray(live.read_bytes())
+    for page in (0, 7, 8, 299):
+        pages[page * PAGE_BYTES : page * PAGE_BYTES + 9] = b"other row"
+    live.write_bytes(pages + b"grown by a page and a bit".ljust(2 * PAGE_BYTES, b"."))
+    express = take_express(archive, full, tmp_path / "live.db", write_pages(tmp_path / "before.db", 300), 5)
+    *_, commands, program, _ = re.findall(r"```(?:sh|python)\n(.*?)```", FORMAT.read_text(encoding="utf-8"), re.DOTALL)
+    hand = tmp_path / "by-hand"
+    hand.mkdir()
+    (hand / "express.py").write_text(program, encoding="utf-8")
+    (file,) = express.record.files
+    assert file.express is not None
+    assert file.express.stored_pages == 6
+    values = {
+        "label of the express": express.record.id,
+        "dbid": archive.dbid,
+        "stored_pages": file.express.stored_pages,
+    }
+    values |= {"page_bytes": file.page_bytes, "page_count": file.page_count}
+    for name, value in values.items():
+        commands = commands.replace(f"<{name}>", str(value))
+    shutil.copy(tmp_path / "before.db", hand / "app.db")
+    commands = commands.replace("python3", sys.executable).replace(" db/", f" {tmp_path}/archive/db/")
+    commands = commands.replace(f" {tmp_path}/archive/db/ pages", " app.db pages")
+    done = subprocess.run(["sh", "-ec", commands], cwd=hand, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (hand / "app.db").read_bytes() == live.read_bytes()
 
 
 def test_small_objects_are_checked_by_hand(tmp_path: Path) -> None:

@@ -20,13 +20,21 @@ from backupd.archive.verify import Level, ReadPlan, VerifyResult, verify_databas
 from backupd.errors import BackupdError, DamageFound, NotFound, ObjectMissing
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.pipeline.fetch import fetch_file
-from tests.archive_builders import ObedientClock, open_archive, take_full, take_logs, write_log, write_pages
+from tests.archive_builders import (
+    ObedientClock,
+    open_archive,
+    take_express,
+    take_full,
+    take_logs,
+    write_log,
+    write_pages,
+)
 from tests.fakes_store import MemoryStore
 
 NOTES = ("copy intent", "lease", "hold", "bare", "gone")
-SMALL = ("repo", "identity", "key", "intent", "tomb", "verify", "backup", "abort", *NOTES)
-CONTAINERS = ("data", "map", "log")
-NEEDED = ("repo", "identity", "backup", "data", "map", "log")  # by a restore
+SMALL = ("repo", "identity", "key", "intent", "tomb", "verify", "backup", "express", "abort", *NOTES)
+CONTAINERS = ("data", "map", "log", "express data", "express map")
+NEEDED = ("repo", "identity", "backup", "express", *CONTAINERS)  # by a restore
 
 
 @dataclass
@@ -35,7 +43,7 @@ class Shelf:
 
     store: MemoryStore
     archive: DatabaseArchive
-    chain: tuple[ArchivedBackup, ArchivedBackup]
+    chain: tuple[ArchivedBackup, ArchivedBackup, ArchivedBackup]
     names: dict[str, tuple[str, str]]
     stage: Path
 
@@ -57,10 +65,12 @@ class Shelf:
     def restore(self) -> None:
         """All that a restore of the chain reads, from the beginning."""
         archive = Repository.open(self.store, ObedientClock()).database("orders", "sqlite", None)
-        full, increment = (archive.get(backup.record.id) for backup in self.chain)
+        full, increment, express = (archive.get(backup.record.id) for backup in self.chain)
         for path in self.stage.iterdir():
             path.unlink()
-        fetch_file(full.record.files[0], self.store, self.stage / "app.db")
+        (base,), (wanted,) = full.record.files, express.record.files
+        fetch_file(base, self.store, self.stage / "app.db")
+        fetch_file(wanted, self.store, self.stage / "express.db", bases=[base])
         for stored in increment.record.logs:
             archive.fetch_log(stored, self.stage / "log")
 
@@ -77,6 +87,7 @@ def shelf(tmp_path: Path) -> Shelf:
         archive.write_verdict(
             Verdict(full.record.id, "verify", "manifest", ObedientClock().now(), True, (str(number),))
         )
+    expresses = [take_express(archive, fulls[0], *_changed(tmp_path, seed), 40) for seed in (3, 4)]
     given_up = [archive.begin(BackupType.INCREMENTAL, parent=increment) for _ in range(2)]
     for backup in given_up:
         backup.abort("the test gave it up")
@@ -96,6 +107,9 @@ def shelf(tmp_path: Path) -> Shelf:
         "tomb": (tombs[0], tombs[1]),
         "verify": (verdicts[0], verdicts[1]),
         "backup": (f"{at}/backup/{fulls[0].record.id}", f"{at}/backup/{fulls[1].record.id}"),
+        "express": (f"{at}/backup/{expresses[0].record.id}", f"{at}/backup/{expresses[1].record.id}"),
+        "express data": (expresses[0].record.files[0].segments[0].name, expresses[1].record.files[0].segments[0].name),
+        "express map": (expresses[0].record.files[0].map.name, expresses[1].record.files[0].map.name),
         "abort": (f"{at}/backup/{given_up[0].label}", f"{at}/backup/{given_up[1].label}"),
         "data": (segments[1].name, segments[0].name),
         "map": (maps[0], maps[1]),
@@ -105,11 +119,22 @@ def shelf(tmp_path: Path) -> Shelf:
     names["hold"] = (held[0], held[1])
     stage = tmp_path / "stage"
     stage.mkdir()
-    made = Shelf(store, archive, (fulls[0], increment), names, stage)
+    made = Shelf(store, archive, (fulls[0], increment, expresses[0]), names, stage)
     assert set(names) == {*SMALL, *CONTAINERS}
     assert made.verify() == []
     made.restore()
     return made
+
+
+def _changed(directory: Path, seed: int) -> tuple[Path, Path]:
+    """The first full's file with some pages changed and some added, and as it was."""
+    before = write_pages(directory / "before.db", 80, 1)
+    after = directory / f"after-{seed}.db"
+    pages = bytearray(before.read_bytes())
+    for page in range(0, 80, 5):
+        pages[page * 4096] ^= seed
+    after.write_bytes(pages + write_pages(directory / "more.db", 9, seed).read_bytes())
+    return after, before
 
 
 def _two_notes(archive: DatabaseArchive, kind: str, label: str) -> tuple[str, str]:
@@ -274,7 +299,8 @@ def test_every_missing_object(shelf: Shelf, kind: str) -> None:
     del shelf.store.objects[name]
     findings = shelf.verify()
     if kind in NEEDED:
-        words = shelf.chain[0].record.id if kind == "backup" else name
+        records = {"backup": shelf.chain[0].record.id, "express": shelf.chain[2].record.id}
+        words = records.get(kind, name)
         assert any(words in each.sentence() for each in findings), findings
         with pytest.raises((DamageFound, ObjectMissing, NotFound)) as caught:
             shelf.restore()

@@ -11,6 +11,7 @@ from backupd.engines.postgres.cluster import CONTROL, PAGE_BYTES, TABLE
 from backupd.engines.postgres.data_files import CONTROL_PATH, unreadable
 from backupd.errors import DamageFound
 from backupd.pages import Hashes
+from backupd.ports import Extent
 
 # Where ControlFileData may end in its checksum: 14 to 18 have it between bytes 280 and 300.
 _CHECKSUM_FROM, _CHECKSUM_TO = 200, 512
@@ -57,6 +58,10 @@ class ControlSource:
         """Page 0 when the control file's own checksum is wrong."""
         return [] if control_is_sound(bytes(pages)) else [0]
 
+    def extents(self) -> Sequence[Extent]:
+        """See ``ports.PageSource``: one page, which is always another."""
+        return ()
+
     def words(self, pages: Sequence[int]) -> str:  # noqa: ARG002
         """See ``ports.PageSource``."""
         return f"{CONTROL_PATH} (its checksum is wrong)"
@@ -91,6 +96,10 @@ class TableSource:
     def bad_pages(self, first_page: int, pages: memoryview, hashes: Hashes) -> Sequence[int]:  # noqa: ARG002
         """None: it was made a moment ago."""
         return []
+
+    def extents(self) -> Sequence[Extent]:
+        """See ``ports.PageSource``: it is small, and its text moves with every file."""
+        return ()
 
     def words(self, pages: Sequence[int]) -> str:
         """See ``ports.PageSource``."""

@@ -29,6 +29,7 @@ from backupd.engines.postgres.volume_table import ClusterFacts, Entry, Kind, Vol
 from backupd.engines.uncached_reads import UncachedReads
 from backupd.errors import FreezeBroken, NotHealthy
 from backupd.pages import Hashes
+from backupd.ports import Extent
 from backupd.steps import step
 
 BLOCK_BYTES = 4 << 20  # the page check is numpy, which costs a call's price for each step: see the figures in the log
@@ -109,6 +110,10 @@ class VolumeSource:
         bad = self._settling.bad(first_page, count) if self._settling else self._wrong(first_page, pages)
         self._seen[first_page : first_page + count] = True
         return bad
+
+    def extents(self) -> Sequence[Extent]:
+        """See ``ports.PageSource``: each file by its path, for its place in the volume may be another one next time."""
+        return tuple(Extent(it.path, it.first_page, it.page_count) for it in self._layout.files)
 
     def words(self, pages: Sequence[int]) -> str:
         """See ``ports.PageSource``: ``block 7 of base/5/16384``."""

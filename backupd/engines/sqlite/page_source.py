@@ -11,6 +11,7 @@ import numpy as np
 from backupd.engines.file_reader import FileReader
 from backupd.errors import DamageFound, NotHealthy
 from backupd.pages import Hashes, lock_page_number, mix, xor_of
+from backupd.ports import Extent
 
 MAP_HEADER_BYTES = 64
 MAP_TRAILER_BYTES = 32
@@ -71,6 +72,10 @@ class SqlitePageSource(FileReader):
                 part[lock - first - 1] = 0
             total ^= xor_of(part)
         return total
+
+    def extents(self) -> Sequence[Extent]:
+        """See ``ports.PageSource``: the pages of an SQLite file have their numbers for ever."""
+        return (Extent("pages", 0, self.page_count),)
 
     def words(self, pages: Sequence[int]) -> str:
         """See ``ports.PageSource``; SQLite counts pages from 1."""
