@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from backupd.decide.chains import BrokenChain, chain_of
+from backupd.decide.chains import BrokenChain, by_id, chain_of, page_line, unfit_by_pages
 from backupd.decide.log_walk import Goal, walk_log
 from backupd.decide.reasons import Reason
 from backupd.model.position import Position
@@ -13,13 +14,17 @@ from backupd.model.records import ArchivedBackup, BackupType, Stamp, Stamps, Sto
 
 _NONE_UNFIT: Mapping[str, str] = {}
 
+# A restore reads a little of each; and one lost object would cost all that stand on it.
+EXPRESS_IN_A_ROW_MAX = 30
+
 
 @dataclass(frozen=True, slots=True)
 class BackupChoice:
     """The type to take.
 
     ``parent`` and ``log_start`` are what an increment builds on and where its log
-    begins; a full and a copy have neither.  The log of an increment is
+    begins; a full and a copy have neither, and an express full has only a ``parent``, which has the pages
+    that it does not store.  The log of an increment is
     ``archived_logs``, which other backups have stored already, and then what the
     copies hold after ``log_from``.
     """
@@ -34,7 +39,7 @@ class BackupChoice:
 
     @property
     def raised(self) -> bool:
-        """Whether an increment became a full."""
+        """Whether an increment or an express became a full."""
         return self.type is not self.requested
 
 
@@ -55,6 +60,7 @@ def decide_backup_type(
     oldest_held: Position | None = None,
     raise_to_full: bool = True,
     archived_log_counts: bool = False,
+    known_maps: Collection[str] = (),
 ) -> BackupChoice | RefuseBackup:
     """The type that a run takes, and the backup that it builds on.
 
@@ -73,7 +79,10 @@ def decide_backup_type(
         raise_to_full: the policy's wish; when False the increment is refused instead.
         archived_log_counts: whether the run can name log files that other backups have stored.  Without it a
             differential becomes a full as soon as an incremental has let the log since the full be removed.
+        known_maps: ids of the fulls and express fulls whose page maps this host has: an express compares with one.
     """
+    if requested is BackupType.EXPRESS:
+        return _express(backups, unfit, known_maps, raise_to_full=raise_to_full)
     if requested.takes_pages:
         return BackupChoice(requested, requested, None, None, (Reason("as-asked", f"a {requested} was asked for"),))
     stamp = _base_stamp(requested, stamps, history)
@@ -91,11 +100,45 @@ def decide_backup_type(
             return BackupChoice(requested, requested, base, record.log_end, (reason,), logs, archived.place)
         gone = f"the log after {archived.place} is gone from the copies (the oldest begins at {oldest_held})"
         base = Reason("log-gone", gone)
+    return _raised(requested, base, raise_to_full=raise_to_full)
+
+
+def _raised(requested: BackupType, because: Reason, *, raise_to_full: bool) -> BackupChoice | RefuseBackup:
     if not raise_to_full:
         forbidden = Reason("raise-forbidden", f"the policy does not let a {requested} be raised to a full")
-        return RefuseBackup((base, forbidden))
-    raised = Reason(base.code, f"{base.sentence}: {requested} raised to full")
+        return RefuseBackup((because, forbidden))
+    raised = Reason(because.code, f"{because.sentence}: {requested} raised to full")
     return BackupChoice(BackupType.FULL, requested, None, None, (raised,))
+
+
+def _express(
+    backups: Sequence[ArchivedBackup], unfit: Mapping[str, str], known_maps: Collection[str], *, raise_to_full: bool
+) -> BackupChoice | RefuseBackup:
+    """An express full on the newest full or express that is sound, and whose page map is here."""
+    harmed = unfit_by_pages(backups, unfit)
+    known = by_id(backups)
+    fulls = [backup for backup in backups if backup.record.type.is_full]
+    if not fulls:
+        return _raised(BackupType.EXPRESS, Reason("no-full", "express without a full"), raise_to_full=raise_to_full)
+    newest = max(fulls, key=_age)
+    fit = [backup for backup in fulls if backup.record.id not in harmed]
+    here = [backup for backup in fit if backup.record.id in known_maps]
+    if not here:
+        why = Reason("no-page-map", f"the page map of {newest.record.id} is not on this host")
+        if not fit:
+            why = Reason("chain-damaged", f"{newest.record.id} cannot be built on: {harmed[newest.record.id]}")
+        return _raised(BackupType.EXPRESS, why, raise_to_full=raise_to_full)
+    base = max(here, key=_age)
+    line = page_line(base, known)
+    if isinstance(line, tuple) and len(line) > EXPRESS_IN_A_ROW_MAX:
+        why = Reason("express-depth", f"{len(line) - 1} express fulls in a row stand on {line[0].record.id}")
+        return _raised(BackupType.EXPRESS, why, raise_to_full=raise_to_full)
+    sentence = f"it stores what differs from the {base.record.type} {base.record.id}"
+    return BackupChoice(BackupType.EXPRESS, BackupType.EXPRESS, base, None, (Reason("base", sentence),))
+
+
+def _age(backup: ArchivedBackup) -> tuple[datetime, str]:
+    return backup.record.started_at, backup.record.id
 
 
 def _base_stamp(requested: BackupType, stamps: Stamps, history: str | None) -> Stamp | None:
@@ -112,7 +155,8 @@ def _waits_for_stamp(
     requested: BackupType, stamp: Stamp | None, backups: Sequence[ArchivedBackup], history: str | None
 ) -> Reason | None:
     """The backup that was committed after the one that the stamp names, in this history."""
-    relevant = {BackupType.FULL} if requested is BackupType.DIFFERENTIAL else {BackupType.FULL, BackupType.INCREMENTAL}
+    fulls = {BackupType.FULL, BackupType.EXPRESS}
+    relevant = fulls if requested is BackupType.DIFFERENTIAL else {*fulls, BackupType.INCREMENTAL}
     same_history = stamp is not None and stamp.end.history == history
     stamped_offset = stamp.end.offset if stamp is not None and same_history else -1
     for backup in backups:
@@ -145,10 +189,10 @@ def _find_base(
     chain = chain_of(stamp.backup_id, backups)
     if isinstance(chain, BrokenChain):
         return Reason("chain-broken", f"the chain of {stamp.backup_id} is broken: {chain.reasons[0].sentence}")
-    for part in chain.records:
+    for part in chain.all:
         if part.record.id in unfit:
             return Reason("chain-damaged", f"{part.record.id} cannot be built on: {unfit[part.record.id]}")
-    if chain.records[0].record.type is not BackupType.FULL or not chain.records[-1].record.type.moves_stamp:
+    if not chain.records[0].record.type.is_full or not chain.records[-1].record.type.moves_stamp:
         return Reason("chain-broken", f"{stamp.backup_id} is not a full or an incremental with a full below it")
     if chain.end != stamp.end:
         return Reason(

@@ -13,9 +13,18 @@ from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, LogK
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A full and what builds on it, in order; the last one is the backup that was asked for."""
+    """A full and what builds on it, in order; the last one is the backup that was asked for.
+
+    ``bases`` are the backups that the pages of an express full at its beginning build on, the plain full first.
+    """
 
     records: tuple[ArchivedBackup, ...]
+    bases: tuple[ArchivedBackup, ...] = ()
+
+    @property
+    def all(self) -> tuple[ArchivedBackup, ...]:
+        """Everything that must be sound."""
+        return (*self.bases, *self.records)
 
     @property
     def end(self) -> Position:
@@ -77,7 +86,44 @@ def chain_of(backup_id: str, backups: Sequence[ArchivedBackup] | Mapping[str, Ar
         problem = _link_problem(parent, child.record)
         if problem is not None:
             return BrokenChain((problem,))
-    return Chain(tuple(records))
+    line = page_line(records[0], known)
+    return BrokenChain((line,)) if isinstance(line, Reason) else Chain(tuple(records), line[:-1])
+
+
+def page_line(
+    backup: ArchivedBackup, backups: Sequence[ArchivedBackup] | Mapping[str, ArchivedBackup]
+) -> tuple[ArchivedBackup, ...] | Reason:
+    """The backups that hold the pages of ``backup``, the plain full or copy first and itself last; or what is wrong.
+
+    A backup that holds no pages, and one that holds all of them, is alone.
+    """
+    known = backups if isinstance(backups, Mapping) else by_id(backups)
+    line = [backup]
+    while (record := line[-1].record).type is BackupType.EXPRESS:
+        parent = known.get(record.parent or "")
+        if parent is None:
+            return Reason("parent-missing", f"backup {record.parent}, which {record.id} builds on, is not listed")
+        if parent.sha256 != record.parent_sha256:
+            return Reason("parent-differs", f"{record.id} builds on another record of {record.parent} than listed")
+        if not parent.record.type.takes_pages or parent in line:
+            return Reason("chain-loop", f"{record.id} builds on {record.parent}, which holds no pages before it")
+        line.append(parent)
+    return tuple(reversed(line))
+
+
+def unfit_by_pages(backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> dict[str, str]:
+    """``unfit``, and each express full whose pages build on one that is unfit or not there, with a sentence."""
+    known, found = by_id(backups), dict(unfit)
+    for backup in backups:
+        line = page_line(backup, known)
+        if isinstance(line, Reason):
+            found.setdefault(backup.record.id, line.sentence)
+            continue
+        for base in line[:-1]:
+            if base.record.id in unfit:
+                sentence = f"its pages build on {base.record.id}: {unfit[base.record.id]}"
+                found.setdefault(backup.record.id, sentence)
+    return found
 
 
 def _broken(code: str, sentence: str) -> BrokenChain:
@@ -134,8 +180,8 @@ def archived_end(
     # Newest first: the first sound one is the answer, and older chains need not be walked.
     for record in sorted(candidates, key=lambda record: record.log_end.offset, reverse=True):
         chain = chain_of(record.id, known)
-        if isinstance(chain, BrokenChain) or chain.records[0].record.type is not BackupType.FULL:
+        if isinstance(chain, BrokenChain) or not chain.records[0].record.type.is_full:
             continue
-        if not any(part.record.id in unfit for part in chain.records):
+        if not any(part.record.id in unfit for part in chain.all):
             return record.log_end
     return None

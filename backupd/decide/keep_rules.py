@@ -83,11 +83,11 @@ def keep_last_good(keeper: Keeper, verified: Collection[str]) -> None:
 
 def keep_what_leads_around_damage(keeper: Keeper) -> None:
     """What stands on a damaged full is reached from the sound full before it, by all the log between them."""
-    sound = keeper.sound_fulls()
+    sound = keeper.sound_bases()
     said: set[str] = set()
     for record in [keeper.known[kept] for kept in keeper.reasons]:
-        own = keeper.full_of(record)
-        if own is None or own.id not in keeper.damaged:
+        own = keeper.base_of(record)
+        if own is None or not keeper.harmed(own):
             continue
         before = [full for full in sound if _reaches(full, own)]
         if not before:
@@ -100,7 +100,9 @@ def keep_what_leads_around_damage(keeper: Keeper) -> None:
         ]
         said.update(other.id for other in between)  # one such reason a backup is enough to read
         keeper.keep(
-            between, "around-damage", f"{record.id} is reached from {base.id}, for its own full {own.id} is damaged"
+            between,
+            "around-damage",
+            f"{record.id} is reached from {base.id}, for its own {own.type} {own.id} is damaged",
         )
 
 

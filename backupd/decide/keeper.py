@@ -47,13 +47,18 @@ class Keeper:
         """Newest first, those that are not known to be damaged."""
         return [full for full in self.fulls() if full.id not in self.damaged]
 
+    def sound_bases(self) -> list[BackupRecord]:
+        """Newest first, fulls and express fulls of which all pages are sound."""
+        return [one for one in self.newest_first if one.type.is_full and not self.harmed(one)]
+
+    def harmed(self, record: BackupRecord) -> bool:
+        """Whether it, or anything that it builds on, is known to be damaged, or is not there."""
+        line = self.line(record)
+        return line[-1].parent is not None or any(one.id in self.damaged for one in line)
+
     def sound_points(self) -> list[BackupRecord]:
         """Newest first, the backups that can be restored by their own chain: a full and no damage on the way."""
-        return [
-            record
-            for record in self.newest_first
-            if self.full_of(record) is not None and not any(one.id in self.damaged for one in self.line(record))
-        ]
+        return [record for record in self.newest_first if self.full_of(record) is not None and not self.harmed(record)]
 
     def chain(self, full: BackupRecord) -> list[BackupRecord]:
         """The full and all that builds on it, parents before children."""
@@ -76,6 +81,10 @@ class Keeper:
     def full_of(self, record: BackupRecord) -> BackupRecord | None:
         """The full that a backup stands on, itself if it is one; None for a copy, and when its chain has a hole."""
         return next((one for one in self.line(record) if one.type is BackupType.FULL), None)
+
+    def base_of(self, record: BackupRecord) -> BackupRecord | None:
+        """The full or express full that a restore of it begins with; None as in ``full_of``."""
+        return next((one for one in self.line(record) if one.type.is_full), None)
 
     def keep_what_is_needed(self) -> None:
         """A kept backup keeps all that it builds on."""

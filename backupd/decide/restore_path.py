@@ -6,52 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from backupd.decide.chains import page_line, unfit_by_pages
 from backupd.decide.lineage import Lineage, lineage_of, seen_from
 from backupd.decide.log_walk import Goal, Walk, walk_log
 from backupd.decide.reasons import Reason
+from backupd.decide.restore_wish import RestoreWish
 from backupd.errors import NotFound
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, StoredLog, own_logs
 
+__all__ = [  # with the wish, so that whoever asks needs one address
+    "RecoveryWindow", "RestorePath", "RestoreWish", "bases_of", "build_path", "find_restore_path", "recovery_windows",
+]  # fmt: skip
+
 _NONE_UNFIT: Mapping[str, str] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreWish:
-    """The state that a person wants back; at most one of the three is set, and none means the latest."""
-
-    at: datetime | None = None
-    position: Position | None = None
-    backup: str | None = None
-
-    @classmethod
-    def latest(cls) -> RestoreWish:
-        """Everything that the archive has."""
-        return cls()
-
-    @classmethod
-    def at_time(cls, at: datetime) -> RestoreWish:
-        """All commits up to and including ``at``, which must carry an offset."""
-        if at.tzinfo is None:
-            raise ValueError(f"a time without an offset names no moment: {at}")
-        return cls(at=at)
-
-    @classmethod
-    def to_position(cls, position: Position) -> RestoreWish:
-        """All commits that end at or before ``position``."""
-        return cls(position=position)
-
-    @classmethod
-    def of_backup(cls, backup_id: str) -> RestoreWish:
-        """The state at which that backup ends."""
-        return cls(backup=backup_id)
-
-    def __str__(self) -> str:
-        if self.at is not None:
-            return self.at.isoformat()
-        if self.position is not None:
-            return f"position {self.position}"
-        return f"backup {self.backup}" if self.backup else "the latest state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +30,8 @@ class RestorePath:
     whole, if any, and then those that follow it without a gap.
     Replay stops at the last commit not after ``until`` or ``at``, of which exactly
     one is set.  ``end`` is where the last log file ends: the restore stops there or before.
-    ``backups`` are the ids that all this is named by, the full first.
+    ``backups`` are the ids that all this is named by, the full first.  Where the full is an express one,
+    ``bases`` are the backups that its pages build on, the plain full first.
     """
 
     full: ArchivedBackup
@@ -72,6 +41,12 @@ class RestorePath:
     at: datetime | None
     backups: tuple[str, ...]
     reasons: tuple[Reason, ...]
+    bases: tuple[ArchivedBackup, ...] = ()
+
+    @property
+    def pages_from(self) -> tuple[ArchivedBackup, ...]:
+        """Every backup whose pages are read, the plain full or copy first."""
+        return (*self.bases, self.full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +146,13 @@ def _windows_of(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[
 
 def bases_of(history: str, backups: Sequence[ArchivedBackup], unfit: Mapping[str, str]) -> list[ArchivedBackup]:
     """The fulls and copies of a history that can be a base, newest position first."""
+    harmed = unfit_by_pages(backups, unfit)
     bases = [
         backup
         for backup in backups
-        if backup.record.type.takes_pages and backup.record.log_end.history == history and backup.record.id not in unfit
+        if backup.record.type.takes_pages
+        and backup.record.log_end.history == history
+        and backup.record.id not in harmed
     ]
     return sorted(bases, key=lambda base: (base.record.log_end.offset, base.record.id), reverse=True)
 
@@ -273,9 +251,15 @@ def build_path(
     else:
         reasons.append(Reason("no-log", f"no log is needed after the {record.type}"))
     until = goal.position if goal.at is None else None
-    names = (record.id, *(name for name in dict.fromkeys(walk.names) if name != record.id))
+    line = page_line(base, lineage.backups)
+    below = () if isinstance(line, Reason) else line[:-1]
+    if below:
+        reasons.insert(1, Reason("express", f"its pages build on {', '.join(one.record.id for one in below)}"))
+    named = (*walk.names, *(one.record.id for one in below))
+    names = (record.id, *(name for name in dict.fromkeys(named) if name != record.id))
     logs = lineage.logs_as_stored((*own_logs(record), *walk.logs))
-    return RestorePath(lineage.as_stored(base), logs, walk.place, until, goal.at, names, tuple(reasons))
+    stored = tuple(map(lineage.as_stored, below))
+    return RestorePath(lineage.as_stored(base), logs, walk.place, until, goal.at, names, tuple(reasons), stored)
 
 
 def _not_found(wish: RestoreWish, windows: Sequence[RecoveryWindow], backups: Sequence[ArchivedBackup]) -> NotFound:

@@ -13,7 +13,7 @@ from backupd.model.records import BackupType
 from backupd.model.rules import Calendar, ScheduleRules
 
 # When slots of several types coincide the first of these wins, and its attempt serves those behind it.
-_BY_RANK = (BackupType.FULL, BackupType.DIFFERENTIAL, BackupType.INCREMENTAL)
+_BY_RANK = (BackupType.FULL, BackupType.EXPRESS, BackupType.DIFFERENTIAL, BackupType.INCREMENTAL)
 # Every calendar has a slot each week; two more days for jitter and the date line.
 _LOOK_AROUND_DAYS = 9
 
@@ -105,6 +105,7 @@ def jitter_seconds(database: str, seconds_max: int) -> int:
 def _by_rank(rules: ScheduleRules) -> list[tuple[BackupType, Calendar]]:
     calendars = {
         BackupType.FULL: rules.full,
+        BackupType.EXPRESS: rules.express,
         BackupType.DIFFERENTIAL: rules.differential,
         BackupType.INCREMENTAL: rules.incremental,
     }

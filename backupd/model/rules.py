@@ -102,6 +102,7 @@ class ScheduleRules:
 
     timezone: str = "UTC"
     full: Calendar | None = None
+    express: Calendar | None = None
     incremental: Calendar | None = None
     differential: Calendar | None = None
     jitter_seconds_max: int = 0

@@ -246,6 +246,7 @@ class Policy(Section):
         return ScheduleRules(
             timezone=schedule.timezone,
             full=words(schedule.full),
+            express=words(schedule.express),
             incremental=words(schedule.incremental),
             differential=words(schedule.differential),
             jitter_seconds_max=schedule.jitter_seconds_max,

@@ -81,6 +81,9 @@ class ScheduleOptions(Section):
         default="UTC", description="Whose wall clock the calendar words mean, like Europe/Berlin."
     )
     full: CalendarWords | None = Field(default=None, description="When a full is due; none without it.")
+    express: CalendarWords | None = Field(
+        default=None, description="When an express full is due, which stores only what changed; a full due then wins."
+    )
     incremental: CalendarWords | None = Field(
         default=None, description="When an incremental is due; a full due then wins."
     )
