@@ -10,7 +10,11 @@ from backupd.cli import backup_facts, house, output, progress
 from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, JsonOption
 from backupd.model.kinds import BackupType
 
-EXAMPLES = ("backupctl backup orders --type full", "backupctl backup orders --type incremental --dry-run")
+EXAMPLES = (
+    "backupctl backup orders --type full",
+    "backupctl backup orders --type express",
+    "backupctl backup orders --type incremental --dry-run",
+)
 
 ENDED_BADLY = {"refused": 4, "aborted": 7, "failed": 7}
 
@@ -19,7 +23,11 @@ def backup(
     database: DatabaseArgument,
     backup_type: Annotated[
         BackupType,
-        typer.Option("--type", help="An incremental without a full before it becomes a full, and says so."),
+        typer.Option(
+            "--type",
+            help="express: a full that stores only pages that differ from the full before it. "
+            "An incremental or express without a full before it becomes a full, and says so.",
+        ),
     ] = BackupType.FULL,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,

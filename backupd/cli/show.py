@@ -88,7 +88,7 @@ def _print_content(record: dict[str, Any]) -> None:
         output.print_line((output.Cell("file ", output.STRONG), str(file.get("path"))))
         output.print_facts(
             (
-                ("size", f"{human.size(file.get('size_bytes'))}, {file.get('page_count', 0):,} pages"),
+                ("size", f"{human.size(file.get('size_bytes'))}, {_pages(file)}"),
                 ("blake3", str(file.get("blake3", ""))),
                 ("segments", f"{len(file.get('segments') or ()):,}"),
             ),
@@ -102,6 +102,13 @@ def _print_content(record: dict[str, Any]) -> None:
     output.print_line(
         (output.Cell("log ", output.STRONG), f"{human.count(len(logs), 'file')}, {human.size(stored)} stored")
     )
+
+
+def _pages(file: dict[str, Any]) -> str:
+    """How many pages, and of an express full how many of them are stored in it."""
+    pages = f"{file.get('page_count', 0):,} pages"
+    express = file.get("express")
+    return f"{pages}, {express['stored_pages']:,} of them stored here" if express else pages
 
 
 def _print_history(history: Any) -> None:

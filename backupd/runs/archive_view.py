@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -133,8 +134,8 @@ def look(context: RunContext) -> ArchiveView:
     return ArchiveView(
         seen_at=now,
         names=known,
-        last_full=_last(listing.backups, BackupType.FULL),
-        last_incremental=_last(listing.backups, BackupType.INCREMENTAL),
+        last_full=_last(listing.backups, {BackupType.FULL, BackupType.EXPRESS}),
+        last_incremental=_last(listing.backups, {BackupType.INCREMENTAL}),
         recovery_window=window,
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
         archive=context.policy.archive,
@@ -146,8 +147,8 @@ def _place(context: RunContext) -> Path:
     return context.state_dir / (_FILE_NAME if context.first is None else _SECOND_FILE_NAME)
 
 
-def _last(backups: tuple[ArchivedBackup, ...], kind: BackupType) -> dict[str, JsonValue] | None:
-    records = [backup.record for backup in backups if backup.record.type is kind]
+def _last(backups: tuple[ArchivedBackup, ...], kinds: Collection[BackupType]) -> dict[str, JsonValue] | None:
+    records = [backup.record for backup in backups if backup.record.type in kinds]
     if not records:
         return None
     record = max(records, key=lambda one: (one.finished_at, one.id))

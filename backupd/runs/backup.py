@@ -14,6 +14,7 @@ from backupd.model.pair import CopyRole
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
 from backupd.model.states import RunEvent, RunState
+from backupd.pipeline.express import MostPagesDiffer
 from backupd.ports import PagesEnd, Prepared
 from backupd.process import this_process
 from backupd.runs.archive_view import remember_quietly
@@ -68,14 +69,21 @@ def run_backup(
         plan = plan_backup(context, requested, dry_run=True)
         return BackupOutcome(plan, None, RunState.PLANNED, None, plan.notes)
     with one_run(context, f"{requested} backup of {context.database}"):
-        recovered = recover_under_lease(context)
-        for _ in range(context.policy.freeze.attempts_max - 1):
+        said = recover_under_lease(context)
+        tries = context.policy.freeze.attempts_max
+        while True:
             try:
-                return _walk_once(context, requested, reason, recovered)
+                return _walk_once(context, requested, reason, said)
             except FreezeBroken as broken:
-                said = f"tried once more, because the last freeze did not hold: {broken.because}"
-                recovered = (*recovered, said)
-        return _walk_once(context, requested, reason, recovered)
+                tries -= 1
+                if tries <= 0:
+                    raise
+                said = (*said, f"tried once more, because the last freeze did not hold: {broken.because}")
+            except MostPagesDiffer as much:
+                if not context.policy.backup.raise_to_full:
+                    raise
+                requested = BackupType.FULL
+                said = (*said, f"raised from express to full: {much.because}")
 
 
 def _walk_once(context: RunContext, requested: BackupType, reason: str, before: tuple[str, ...]) -> BackupOutcome:
@@ -161,6 +169,7 @@ def _announce(walk: Walk, plan: BackupPlan) -> OpenBackup:
             backup.abort("its run ended early")
         else:
             backup.withdraw()
+        walk.context.page_maps.forget(walk.label)
 
     walk.on_the_way_out("giving up the backup", give_up)
     walk.name(backup.label)
@@ -179,7 +188,7 @@ def _pages(walk: Walk, plan: BackupPlan, backup: OpenBackup, draft: BackupRecord
     context = walk.context
     captured = capture(walk)
     walk.storing = True
-    content = store_pages(walk, backup, captured)
+    content = store_pages(walk, plan, backup, captured)
     end = context.writer.finish_pages(captured.position, context.policy.prepare.timeout_seconds, context.report)
     for sentence in end.notes:
         walk.note(sentence)
@@ -200,7 +209,7 @@ def _log_of_pages(walk: Walk, plan: BackupPlan, end: PagesEnd, backup: OpenBacku
 
     A full does not need the latter, so a gap there is said and does not end the run.
     """
-    after = plan.last_stamp_end if plan.type is BackupType.FULL else None
+    after = plan.last_stamp_end if plan.type.is_full else None
     if after is not None and _comes_before(after, end.log_start):
         try:
             return store_logs(walk.context, backup, checked_logs(walk, after, end.log_end), content)

@@ -81,6 +81,7 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
         oldest_held=_oldest_held(context, source),
         raise_to_full=context.policy.backup.raise_to_full,
         archived_log_counts=True,
+        known_maps=context.page_maps.known(),
     )
     if isinstance(answer, RefuseBackup):
         raise Refused(
@@ -90,7 +91,7 @@ def plan_backup(context: RunContext, requested: BackupType, *, dry_run: bool = F
             reasons=[reason.as_json() for reason in answer.reasons],
         )
     parent = lineage.as_stored(answer.parent) if answer.parent is not None else None
-    log_start = parent.record.log_end if parent is not None else None
+    log_start = parent.record.log_end if parent is not None and not answer.type.takes_pages else None
     archived_logs = lineage.logs_as_stored(answer.archived_logs)
     return BackupPlan(
         requested=requested,

@@ -9,10 +9,12 @@ from backupd.archive.open_backup import OpenBackup
 from backupd.errors import DamageFound, NotHealthy, ObjectMissing
 from backupd.model.pair import CopyRole
 from backupd.model.position import Position
-from backupd.model.records import LogKind, StoredFile, StoredLog
+from backupd.model.records import BackupType, LogKind, StoredFile, StoredLog
 from backupd.model.states import RunEvent
+from backupd.pipeline.express import PageBase
 from backupd.pipeline.store import StoreResult, store_file
 from backupd.ports import ClosedLog, PageSource
+from backupd.runs.backup_plan import BackupPlan
 from backupd.runs.context import RunContext
 from backupd.runs.snapshot import Captured
 from backupd.runs.walk import Walk
@@ -31,15 +33,20 @@ class Content:
     checked_pages: int = 0
 
 
-def store_pages(walk: Walk, backup: OpenBackup, captured: Captured) -> Content:
+def store_pages(walk: Walk, plan: BackupPlan, backup: OpenBackup, captured: Captured) -> Content:
     """Store every file of the snapshot; each page is checked on its way, and the engine looks if the policy asks.
 
+    An express full stores what is not in its parent; the page maps of a full of either kind are kept for the next.
+
     Raises:
+        MostPagesDiffer: an express is not worth it.
         DamageFound: a page is not what replay wrote; the passive is marked suspect.
         ArchiveUnreachable: it could not be stored.
     """
     context = walk.context
     content = Content()
+    bases = _bases(walk, plan)
+    maps: dict[str, PageBase] = {}
     sources = context.writer.page_sources(captured.snapshots, captured.position)
     for number, source in enumerate(sources):
         options = context.policy.archive_options
@@ -49,8 +56,11 @@ def store_pages(walk: Walk, backup: OpenBackup, captured: Captured) -> Content:
             level=options.compression_level,
             workers=options.threads,
             file_number=number,
+            base=bases.get(source.name),
             report=context.report,
         )
+        if result.extents:
+            maps[source.name] = PageBase(result.page_map, result.extents)
         content = replace(
             content,
             files=(*content.files, _sound(context, source, result)),
@@ -61,7 +71,26 @@ def store_pages(walk: Walk, backup: OpenBackup, captured: Captured) -> Content:
     _engine_check(walk, captured)
     captured.release()
     walk.move(RunEvent.CHECK, checked_pages=content.checked_pages)
+    if plan.type.is_full:
+        _keep(walk, maps)
     return content
+
+
+def _bases(walk: Walk, plan: BackupPlan) -> dict[str, PageBase]:
+    """What an express compares its files with; a map that is damaged by now costs only room."""
+    if plan.type is not BackupType.EXPRESS or plan.parent is None:
+        return {}
+    bases = walk.context.page_maps.load(plan.parent.record.id)
+    if not bases:
+        walk.note(f"the page map of {plan.parent.record.id} is damaged on this host, so every page is stored")
+    return bases
+
+
+def _keep(walk: Walk, maps: dict[str, PageBase]) -> None:
+    try:
+        walk.context.page_maps.save(walk.label, maps)
+    except NotHealthy as error:
+        walk.note(f"the next express full will be a plain one: {error.problem} ({error.because})")
 
 
 def _sound(context: RunContext, source: PageSource, result: StoreResult) -> StoredFile:

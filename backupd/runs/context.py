@@ -14,6 +14,7 @@ from backupd.ports import Clock, ObjectStore, ReportProgress, SnapshotProvider, 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
     from backupd.journal.journal import Journal
+    from backupd.pipeline.page_maps import PageMaps
     from backupd.policy.schema import Policy
     from backupd.runs.one_run import OneRun
 
@@ -139,6 +140,13 @@ class RunContext:
         if self._reading is None:
             self._reading = self.open_archive(None)
         return self._reading
+
+    @property
+    def page_maps(self) -> PageMaps:
+        """The page maps of the last fulls that were taken on this host."""
+        from backupd.pipeline.page_maps import PageMaps
+
+        return PageMaps(self.state_dir / "page-maps")
 
     def still_ours(self) -> None:
         """Ask the archive whether the run's lease is still held, where it has one. Raises Busy, ArchiveUnreachable."""

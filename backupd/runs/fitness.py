@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from backupd.archive import names
 from backupd.archive.coverage import coverage_of
+from backupd.decide.chains import unfit_by_pages
 from backupd.errors import DamageFound, ObjectMissing
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def unfit_backups(archive: DatabaseArchive, listing: Listing, verdicts: Verdicts
         bad = standing_damage(said)
         if bad is not None:
             unfit[backup_id] = damage_sentence(bad)
-    return unfit
+    return unfit_by_pages(listing.backups, unfit)
 
 
 def verified_backups(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from backupd.decide.page_files import bases_of_file
 from backupd.decide.restore_path import RestorePath
 from backupd.errors import DamageFound
 from backupd.model.records import Progress, StoredLog
@@ -53,6 +54,7 @@ class Rebuild:
                 archive.store,
                 self._target.stage_file(file),
                 self._target.live_file(file),
+                bases=bases_of_file(self._route.pages_from, file),
                 keys=archive.keys,
                 workers=self._context.policy.archive_options.threads,
                 report=self._context.report,

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.decide.page_files import bases_of_file
 from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
 from backupd.errors import DamageFound, NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.position import Position
-from backupd.model.records import ArchivedBackup
 from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch
 from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
 from backupd.runs import restore_words
@@ -152,7 +152,7 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
     listing = archive.list()
     route = _route(context, wish, archive, listing)
     with needed_objects(route.full.record.id):
-        fetches = _fetches(archive, route.full, place)
+        fetches = _fetches(archive, route, place)
     total = sum(file.size_bytes for file in route.full.record.files)
     needed = total + _log_room(route, facts) + _SPARE_BYTES - _staged_bytes(place, route)
     return RestorePlan(
@@ -241,10 +241,17 @@ def _log_room(route: RestorePath, facts: TargetFacts) -> int:
     return sum(sizes) if facts.keeps_log else max(sizes, default=0)
 
 
-def _fetches(archive: DatabaseArchive, full: ArchivedBackup, place: RestoreTarget) -> list[FetchPlan]:
+def _fetches(archive: DatabaseArchive, route: RestorePath, place: RestoreTarget) -> list[FetchPlan]:
     return [
-        plan_fetch(file, archive.store, place.stage_file(file), place.live_file(file), keys=archive.keys)
-        for file in reversed(full.record.files)
+        plan_fetch(
+            file,
+            archive.store,
+            place.stage_file(file),
+            place.live_file(file),
+            bases=bases_of_file(route.pages_from, file),
+            keys=archive.keys,
+        )
+        for file in reversed(route.full.record.files)
     ]
 
 

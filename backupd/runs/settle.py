@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backupd.errors import BackupdError
-from backupd.model.records import BackupRecord, Stamp
+from backupd.model.records import BackupRecord, BackupType, Stamp
 from backupd.model.states import RunEvent, RunState
 from backupd.runs.context import RunContext
 
@@ -32,7 +32,9 @@ def _stamped(context: RunContext, record: BackupRecord) -> tuple[bool, str]:
     for known in (stamps.full, stamps.incremental):
         if known is not None and (known.backup_id == record.id or _is_later(known, record)):
             return True, ""
-    stamp = Stamp(record.type, record.id, record.log_end, context.clock.now())
+    # An express is a full to what builds on it, so its stamp is that of one.
+    kind = BackupType.FULL if record.type.is_full else record.type
+    stamp = Stamp(kind, record.id, record.log_end, context.clock.now())
     timeout = context.policy.stamp.timeout_seconds
     try:
         if context.writer.stamp(stamp, timeout):
