@@ -23,7 +23,7 @@ from backupd.pipeline.express import Homes
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.pipeline.page_map import load_express_map, load_map
 from backupd.pipeline.segment_reader import SegmentReader, expand
-from backupd.pipeline.stage import Local, Stage
+from backupd.pipeline.stage import WRITE_OUT_BYTES, Local, Stage
 from backupd.ports import ObjectStore, ReportProgress
 from backupd.steps import step
 
@@ -160,6 +160,9 @@ class ExpressFetch:
             ahead.append(self._pool.submit(self._stage.read, block))
             if len(ahead) > self._ahead_max:
                 hasher.update(ahead.popleft().result())
+            end = block.offset + block.size_bytes
+            if block.offset // WRITE_OUT_BYTES != end // WRITE_OUT_BYTES:
+                self._stage.start_writing_out(block.offset // WRITE_OUT_BYTES * WRITE_OUT_BYTES, WRITE_OUT_BYTES)
         while ahead:
             hasher.update(ahead.popleft().result())
         self.plain = hasher.hexdigest()

@@ -19,6 +19,9 @@ from backupd.ports import PageFile
 
 Matches = NDArray[np.bool_]
 
+# So much at a time is written out while a restore goes on.
+WRITE_OUT_BYTES = 32 << 20
+
 
 class Local:
     """A file whose pages may be the archived ones; a file that is not there matches nowhere."""
