@@ -26,7 +26,7 @@ class _Object:
 
 @dataclass
 class MemoryS3:
-    """Buckets and objects; it creates once, compares sums, and serves ranges, lists and bulk deletes."""
+    """Buckets and objects; it creates once, compares sums, copies, and serves ranges, lists and bulk deletes."""
 
     buckets: dict[str, dict[str, _Object]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,6 +45,10 @@ class MemoryS3:
                 return _error(404, "NoSuchBucket")
             if not key:
                 return _delete_many(objects, body) if method == "POST" else _listed(objects, query)
+            if method == "PUT" and "x-amz-copy-source" in headers:
+                source, _, from_key = unquote(headers["x-amz-copy-source"]).lstrip("/").partition("/")
+                objects[key] = self.buckets[source][from_key]
+                return _xml(200, f"<CopyObjectResult><ETag>{objects[key].etag}</ETag></CopyObjectResult>")
             if method == "PUT":
                 return _put(objects, key, headers, body)
             if method == "DELETE":
@@ -94,7 +98,8 @@ def _listed(objects: dict[str, _Object], query: dict[str, list[str]]) -> Answer:
             name = f"{prefix}{group}{delimiter}"
             found[name] = f"<CommonPrefixes><Prefix>{quote(name)}</Prefix></CommonPrefixes>"
         else:
-            found[key] = f"<Contents><Key>{quote(key)}</Key><Size>{len(objects[key].data)}</Size></Contents>"
+            etag = f"<ETag>{objects[key].etag}</ETag>"
+            found[key] = f"<Contents><Key>{quote(key)}</Key><Size>{len(objects[key].data)}</Size>{etag}</Contents>"
     names = [name for name in found if name > after]
     told = "".join(found[name] for name in names[:_PAGE])
     cut = len(names) > _PAGE

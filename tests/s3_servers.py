@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +47,15 @@ _SESSION = boto3.session.Session
 _numbers = count(1)
 _lock = threading.Lock()
 _moto: list[str] = []
+_SERVE = """
+import logging, sys
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.WARNING)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print("http://{}:{}".format(*server.get_host_and_port()), flush=True)
+sys.stdin.read()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class S3Server:
 
     def client(self) -> Any:
         """A plain client of the administrator's."""
-        return _client(S3Place("", endpoint_url=self.url, path_style=True))
+        return _client(S3Place("", endpoint_url=self.url, path_style=True), os.getpid())
 
     def place(self, *, locked: bool = False, prefix: str = "here/orders", **words: Any) -> S3Place:
         """A new bucket."""
@@ -105,14 +116,36 @@ def moto_server() -> S3Server:
     return S3Server(_moto[0])
 
 
+@contextmanager
+def moto_process() -> Iterator[S3Server]:
+    """A moto in a process of its own, for tests that fork: it shares no lock and no descriptor with what they kill.
+
+    It ends with this process, however that ends: its standard input is closed then.
+    """
+    serving = subprocess.Popen([sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with serving:
+        assert serving.stdin is not None
+        assert serving.stdout is not None
+        try:
+            url = serving.stdout.readline().strip()
+            assert url.startswith("http://"), "moto did not start"
+            yield S3Server(url)
+        finally:
+            serving.stdin.close()
+            serving.wait(30)
+
+
 @lru_cache
-def _client(place: S3Place) -> Any:
+def _client(place: S3Place, pid: int) -> Any:
     return connect(place)
 
 
 def quick_store(place: S3Place, patience: Patience | None = None) -> S3Store:
-    """A store that shares its client with others: making one takes longer than most tests."""
-    return S3Store(place, patience=patience, client=_client(replace(place, bucket="", prefix="")))
+    """A store that shares its client with others: making one takes longer than most tests.
+
+    A forked child makes one of its own, for it must not speak over its parent's connections.
+    """
+    return S3Store(place, patience=patience, client=_client(replace(place, bucket="", prefix=""), os.getpid()))
 
 
 def hurried(place: S3Place, **clock: Any) -> S3Store:

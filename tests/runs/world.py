@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.local import LocalStore
@@ -13,7 +14,7 @@ from backupd.journal.journal import Journal
 from backupd.journal.lease import RunLease
 from backupd.policy.schema import Policy
 from backupd.policy.second_archive import for_second_archive
-from backupd.ports import Clock
+from backupd.ports import Clock, ObjectStore
 from backupd.providers.choose import Choice
 from backupd.runs.context import RunContext
 from tests.fakes import FakeClock, FakeProvider, FakeWriter
@@ -39,6 +40,14 @@ def _journal(path: Path, clock: FakeClock) -> Journal:
     return made
 
 
+class Elsewhere(Protocol):
+    """Where archives lie that are in no directory, as a bucket."""
+
+    def store(self, archive: str) -> ObjectStore | None:
+        """The store of ``backups`` or of ``second``, opened anew; None: that one is in its directory."""
+        ...
+
+
 @dataclass
 class World:
     """One database below ``root``; ``context()`` opens everything anew, as a new process would."""
@@ -50,6 +59,7 @@ class World:
     archive_free_bytes: int | None = 1 << 40
     provider: FakeProvider = field(default_factory=FakeProvider)
     state: str = "state"  # another one is another node: it shares the pair and the archive, and no lock
+    elsewhere: Elsewhere | None = None
 
     def __post_init__(self) -> None:
         while _journals:
@@ -85,9 +95,9 @@ class World:
             providers=[self.provider],
             choose_provider=lambda _: Choice(self.provider, ("it is a test",)),
             open_archive=self._opener(self.clock),
-            probe_store=lambda: LocalStore.prepare(self.backups),
-            open_store=lambda: LocalStore(self.backups),
-            archive_free_bytes=lambda: self.archive_free_bytes,
+            probe_store=lambda: self.store(self.backups, make=True),
+            open_store=lambda: self.store(self.backups),
+            archive_free_bytes=lambda: self._free_bytes(self.backups),
             lease=lambda run: RunLease(state_dir / "run.lock", run=run, now=self.clock.now),
             run_command=self._run_command,
             read_policy_commit=lambda: "c" * 40,
@@ -100,8 +110,9 @@ class World:
                 context,
                 policy=policy,
                 open_archive=self._opener(self.clock, self.second),
-                probe_store=lambda: LocalStore.prepare(self.second),
-                open_store=lambda: LocalStore(self.second),
+                probe_store=lambda: self.store(self.second, make=True),
+                open_store=lambda: self.store(self.second),
+                archive_free_bytes=lambda: self._free_bytes(self.second),
                 first=context,
             )
         return context
@@ -110,9 +121,21 @@ class World:
         """From now on the policy names a second archive, at ``second``."""
         self.policy["second_archive"] = {"url": f"file://{self.second}", "archives_min": archives_min, **options}
 
+    def store(self, archive: Path, *, make: bool = False) -> ObjectStore:
+        """The store of one of the archives, opened anew; ``make`` prepares a new directory (a bucket must be there)."""
+        found = self.elsewhere.store(archive.name) if self.elsewhere else None
+        if found is not None:
+            return found
+        return LocalStore.prepare(archive) if make else LocalStore(archive)
+
+    def _free_bytes(self, archive: Path) -> int | None:
+        """Nobody knows how much a bucket will take."""
+        in_bucket = self.elsewhere is not None and self.elsewhere.store(archive.name) is not None
+        return None if in_bucket else self.archive_free_bytes
+
     def _opener(self, clock: Clock, place: Path | None = None) -> Callable[[str | None], DatabaseArchive]:
         def open_archive(identity: str | None) -> DatabaseArchive:
-            store = LocalStore(place or self.backups)
+            store = self.store(place or self.backups)
             repository = Repository.open(store, clock) if identity is None else Repository.create(store, clock)
             return repository.database("orders", "fake", identity)
 
