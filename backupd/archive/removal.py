@@ -10,7 +10,8 @@ The rules (reference/archives.md, section 7.3):
   A deletion that was interrupted is finished by the next one, or by ``sweep``.
 * A deletion of a holder who lost the lease, and who may only sleep, can go on at
   any time.  Its tomb stays: nothing is built on what it orders to delete, and no
-  log file gets a name that it may still delete.
+  log file gets a name that it may still delete.  On a server a tomb of a process
+  that is gone stays so for an hour, for a request of its may arrive that late.
 * What the store keeps for now (Object Lock, a role that may not delete) is left
   behind a note, ``gone/<label>.json``: ``sweep`` tries it again, and no tomb
   stands in the way of the next backup meanwhile.

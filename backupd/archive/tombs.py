@@ -1,21 +1,33 @@
-"""Tombs, the orders to delete: what they say, and whether somebody who gave one may still act on it."""
+"""Tombs, the orders to delete: what they say, and whether somebody who gave one may still act on it.
+
+A process that is gone acts no more on a disk.  A request of its may still be on its way to a server: what a dead
+socket holds is sent again for minutes, and a server that stood still reads it when it goes on.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from backupd.archive import names
 from backupd.archive.holder import Holder, this_process
 from backupd.archive.lease import is_gone
 from backupd.errors import DamageFound, ObjectExists, ObjectMissing
+from backupd.ports import ProbedStore
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
 
+# How long after its order a request of a process that is gone may still arrive at a server.
+_ON_ITS_WAY_FOR = timedelta(hours=1)
+
 
 def of_another(archive: DatabaseArchive, tomb: str) -> bool:
-    """Whether a tomb was made under a lease that is not ours, by a process that may run, or sleep and go on with it."""
+    """Whether a tomb was made under a lease that is not ours, and may still be acted on.
+
+    By a process that runs, or sleeps and goes on with it; or by a request that outlives it.
+    """
     _, its_mark = names.order_in(tomb)
     if not its_mark or its_mark == mark(archive):
         return False
@@ -23,9 +35,16 @@ def of_another(archive: DatabaseArchive, tomb: str) -> bool:
     if content == {}:
         return True  # he has just taken it away
     try:
-        return content is not None and not is_gone(Holder(**content["holder"]), content["lease"])
-    except (KeyError, TypeError):
+        if content is None:
+            return False
+        return not is_gone(Holder(**content["holder"]), content["lease"]) or _may_arrive(archive, content["at"])
+    except (KeyError, TypeError, ValueError):
         return False
+
+
+def _may_arrive(archive: DatabaseArchive, at: str) -> bool:
+    """Whether a request of a process that is gone may still be on its way to the store's server."""
+    return isinstance(archive.store, ProbedStore) and archive.clock.now() - datetime.fromisoformat(at) < _ON_ITS_WAY_FOR
 
 
 def doomed(archive: DatabaseArchive) -> dict[str, str]:
