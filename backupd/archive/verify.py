@@ -61,7 +61,8 @@ def verify_repository(
             if names.database_id(identity.database, identity.engine) != dbid:
                 result.findings.append(Finding(name, f"it is the identity of another database: {identity.database}"))
         result.add(verify_database(archive, level, report=report, workers=workers))
-    known = (names.REPOSITORY, names.KEYS, "db/", "probe/")  # a probe of a role that may not delete stays
+    # The probe of a role that may not delete, or of a process that died, stays.
+    known = (names.REPOSITORY, names.KEYS, "db/", "probe/")
     for each in repository.store.list(""):
         if not each.name.startswith(known):
             result.findings.append(Finding(each.name, "no object of an archive has such a name"))
