@@ -6,8 +6,8 @@ behind, and the next prune ends where an unbroken one ends.
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,18 +15,25 @@ import pytest
 from backupd import steps
 from backupd.archive import names
 from backupd.archive.verify import Level, verify_database
-from backupd.decide.restore_path import RestoreWish
 from backupd.errors import BackupdError
 from backupd.model.records import BackupType
 from backupd.runs.backup import run_backup
 from backupd.runs.listing import list_backups
 from backupd.runs.prune import plan_prune, run_prune
 from backupd.runs.recover import run_recover
-from backupd.runs.restore import run_restore
-from backupd.runs.restore_plan import plan_restore
 from tests.dying import dies_at
-from tests.faults.test_every_step import next_run_works, nothing_is_left
+from tests.faults.promises import (
+    archive_is_clean,
+    archive_is_whole,
+    before,
+    contents,
+    next_run_works,
+    nothing_is_left,
+)
+from tests.faults.tries import Tries
 from tests.runs.world import World
+from tests.s3_buckets import Bucket
+from tests.s3_servers import keys_of_nobody, moto_process
 
 STEPS_MAX = 400
 SLICES = 4  # each test takes every fourth step, so that none takes long
@@ -55,23 +62,9 @@ def history(world: World) -> None:
             world.context().archive().hold(held, reason="a test", by="a test")
 
 
-def again(base: World, root: Path) -> World:
-    """The same world once more, in a place of its own."""
-    shutil.copytree(base.root, root)
-    world = World(root, policy=dict(base.policy))
-    world.clock.at = base.clock.at
-    return world
-
-
-def contents(world: World) -> dict[str, bytes]:
+def all_contents(world: World) -> dict[str, bytes]:
     """What each listed backup restores to."""
-    found = {}
-    for backup in world.context().archive().list().backups:
-        context, target = world.context(), world.root / "each"
-        run_restore(context, plan_restore(context, RestoreWish.of_backup(backup.record.id), str(target)))
-        found[backup.record.id] = (target / "app.db").read_bytes()
-        shutil.rmtree(target)
-    return found
+    return contents(world.context(), world.root / "each")
 
 
 def log_objects(world: World) -> list[str]:
@@ -83,7 +76,7 @@ def test_what_an_unbroken_prune_does(tmp_path: Path) -> None:
     world = World(tmp_path / "world")
     world.writer.commit("zero")
     history(world)
-    before, logs = contents(world), log_objects(world)
+    was, logs = all_contents(world), log_objects(world)
     plan = plan_prune(world.context()).retention
     types = [gone.record.type.value for gone in plan.drop]
     assert sorted(types) == ["full", *["incremental"] * 5]  # of the second chain only its last
@@ -92,9 +85,9 @@ def test_what_an_unbroken_prune_does(tmp_path: Path) -> None:
     assert list(outcome.deleted) == [gone.id for gone in plan.drop]
     assert set(logs) - set(log_objects(world)) == set(plan.drop_logs)
     assert outcome.removed_logs == len(plan.drop_logs)
-    after = contents(world)
-    assert after == {backup_id: before[backup_id] for backup_id in after}
-    assert set(before) - set(after) == set(outcome.deleted)
+    after = all_contents(world)
+    assert after == {backup_id: was[backup_id] for backup_id in after}
+    assert set(was) - set(after) == set(outcome.deleted)
     assert verify_database(world.context().archive(), Level.DATA).sound
     again_planned = plan_prune(world.context()).retention
     assert (again_planned.drop, again_planned.drop_logs, again_planned.spare) == ((), (), {})
@@ -103,35 +96,41 @@ def test_what_an_unbroken_prune_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("first", range(1, SLICES + 1))
-@pytest.mark.parametrize("action", ["fail", "die"])
+@pytest.mark.parametrize("action", ["fail", "die", "die on s3"])
 def test_breaking_a_prune_at_every_step(action: str, first: int, tmp_path: Path) -> None:
-    world = World(tmp_path / "base")
-    world.writer.commit("zero")
-    history(world)
-    base, before = world, contents(world)
-    unbroken = again(base, tmp_path / "unbroken")
+    with ExitStack() as stack:
+        bucket = None
+        if action == "die on s3":
+            stack.enter_context(keys_of_nobody())
+            bucket = Bucket.made(stack.enter_context(moto_process()))
+        break_at_each(action, range(first, STEPS_MAX, SLICES), Tries(tmp_path, history, bucket=bucket))
+
+
+def break_at_each(action: str, numbers: Iterable[int], tries: Tries) -> None:
+    was = before(tries.again("before")).backups
+    unbroken = tries.again("unbroken")
     run_prune(unbroken.context(), yes=True)
-    expected = set(contents(unbroken)), log_objects(unbroken)
-    for number in range(first, STEPS_MAX, SLICES):
-        world = again(base, tmp_path / f"{action}-{number}")
+    expected = set(all_contents(unbroken)), log_objects(unbroken)
+    for number in numbers:
+        world = tries.again(f"broken-{number}")
         broken = broken_at(world, action, number)
         when = f"{action} at step {number}"
         world.clock.sleep(60)
+        archive_is_whole(world, when)
         run_recover(world.context())
         nothing_is_left(world, when)
         assert run_recover(world.context()) == (), when
-        listed = contents(world)
-        assert listed == {backup_id: before[backup_id] for backup_id in listed}, when
+        listed = all_contents(world)
+        assert listed == {backup_id: was[backup_id] for backup_id in listed}, when
         assert expected[0] <= set(listed), when
-        assert not verify_database(world.context().archive(), Level.DATA).findings, when
+        archive_is_clean(world, when)
         run_prune(world.context(), yes=True)
         left = {row["id"] for row in list_backups(world.context())}
         assert (left, log_objects(world)) == expected, when
-        assert not verify_database(world.context().archive(), Level.DATA).findings, when
+        archive_is_clean(world, when)
         next_run_works(world, when)
-        shutil.rmtree(world.root)
         if not broken:
             assert number > 40, "hardly any step was counted"
             return
