@@ -8,11 +8,13 @@ from pathlib import Path
 from backupd.archive.copy_intent import settle_copies
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.local import LocalStore
+from backupd.archive.objects import read_whole
 from backupd.archive.replica import make_replica
 from backupd.archive.replicate import Copied, Replicator
 from backupd.archive.verify import Level, verify_database
 from backupd.model.records import ArchivedBackup, BackupType
 from tests.archive_builders import open_archive, take_full, take_logs, write_log, write_pages
+from tests.s3_buckets import Bucket
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Pair:
     """Two archives below one directory; everything is opened anew, as a new process would."""
 
     root: Path
+    bucket: Bucket | None = None  # where the second one is, if not in a directory
 
     def fill(self) -> None:
         """A full, two incrementals, and a differential that names their log again."""
@@ -37,7 +40,8 @@ class Pair:
 
     @property
     def second(self) -> DatabaseArchive:
-        return make_replica(self.first, LocalStore.prepare(self.root / "second"))
+        store = self.bucket.store("second") if self.bucket else None
+        return make_replica(self.first, store or LocalStore.prepare(self.root / "second"))
 
     @property
     def backups(self) -> tuple[ArchivedBackup, ...]:
@@ -57,12 +61,14 @@ class Pair:
 
     def objects(self, which: str, kind: str = "") -> dict[str, bytes]:
         """The objects of an archive, or of one kind, by name."""
-        root = self.root / which
-        named = {str(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
-        wanted = [
-            name for name in named if name.split("/")[0] != "tmp" and (not kind or name.split("/")[2:3] == [kind])
-        ]
-        return {name: named[name].read_bytes() for name in wanted}
+        store = self.bucket.store(which) if self.bucket else None
+        if store is not None:
+            named = {each.name: read_whole(store, each.name) for each in store.list("")}
+        else:
+            root = self.root / which
+            files = {str(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
+            named = {name: path.read_bytes() for name, path in files.items() if name.split("/")[0] != "tmp"}
+        return {name: data for name, data in named.items() if not kind or name.split("/")[2:3] == [kind]}
 
     def assert_same(self) -> None:
         """The second archive holds what the first one holds, byte for byte, and nothing else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from backupd import steps
 from backupd.errors import BackupdError
 from tests.archive.replicas import Pair
 from tests.dying import dies_at
+from tests.s3_buckets import Bucket
+from tests.s3_servers import keys_of_nobody, moto_process
 
 STEPS_MAX = 200
 
@@ -61,10 +64,24 @@ def test_a_copy_that_fails_at_any_step(base: Path, prefix: str) -> None:
     pytest.fail("the copy has more steps than this test allows for")
 
 
+@pytest.fixture(params=["to a directory", "to a bucket"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket | None]:
+    if request.param == "to a directory":
+        yield None
+        return
+    with keys_of_nobody(), moto_process() as server:
+        yield Bucket.made(server, ("second",))
+
+
 @pytest.mark.slow
-def test_a_copy_that_dies_at_any_step(base: Path) -> None:
+@pytest.mark.timeout(1800)
+def test_a_copy_that_dies_at_any_step(base: Path, bucket: Bucket | None) -> None:
+    empty = bucket.keep() if bucket else None
     for number in range(1, STEPS_MAX):
         pair = again(base, number)
+        if bucket and empty:
+            bucket.put_back(empty)
+            pair.bucket = bucket
         died = dies_at(number, partial(pair.copy, threads=2))
         judge(pair)
         if not died:
