@@ -84,7 +84,8 @@ class S3Proxy:
     """Listens at ``url`` and passes on to ``target``; ``faults`` counts what it did.
 
     ``target`` is an address, or a server in memory.  ``choose`` names a fault for each request, or
-    nothing.  ``strict`` compares the sums of what arrives, as Amazon does and moto does not.
+    nothing; what is "held" goes on when ``gate`` is set.  ``strict`` compares the sums of what
+    arrives, as Amazon does and moto does not.
     ``overwrites`` ignores If-None-Match.
     """
 
@@ -98,6 +99,8 @@ class S3Proxy:
         self.overwrites = overwrites
         self.faults: Counter[str] = Counter()
         self.requests: list[Request] = []
+        self.under_way = 0
+        self.gate = threading.Event()
         self.lock = threading.Lock()
         self.ended = threading.Event()
         self._server = _Listener(("127.0.0.1", 0), _handler_of(self))
@@ -107,6 +110,7 @@ class S3Proxy:
     def close(self) -> None:
         """End; stalled requests end too."""
         self.ended.set()
+        self.gate.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -117,6 +121,17 @@ class S3Proxy:
             self.strict = strict
             self.faults = Counter()
             self.requests = []
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A request that is under way."""
+        with self.lock:
+            self.under_way += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.under_way -= 1
 
     def fault_of(self, method: str, path: str) -> tuple[Request, str]:
         """Count the request and choose."""
@@ -158,8 +173,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_any(self) -> None:
+        with self.proxy.one():
+            self._do()
+
+    def _do(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request, fault = self.proxy.fault_of(self.command, self.path)
+        if fault == "held":
+            self.proxy.gate.wait()
         if fault in ("dropped", "stall"):
             self._end(stalled=fault == "stall")
         elif fault in _ERRORS:
