@@ -2,8 +2,8 @@
 
   python contrib/bench/postgres_peers.py [--pgbackrest PATH] > tools.json
 
-``backupd-express-zstdN`` takes an express full where the others take an incremental; with a pgBackRest of 2.46 or newer its
-block incremental is put beside it.
+``backupd-express-zstdN`` takes an express full where the others take an incremental; with a pgBackRest of 2.46
+or newer its block incremental is put beside it.
 
 Placeholders in braces are the script's: {work} its folder, {repo} the archive, {primary} and {standby} data
 directories, {pport} and {sport} ports, {venv} a virtual environment that has backupd, {dest} an empty folder.

@@ -60,6 +60,25 @@ def _held_log(world: World) -> None:
     world.policy["truncation"] = {"enabled": True}
 
 
+def _expresses(world: World) -> None:
+    """A full, an increment, an express on the full, and more to store."""
+    _chain(world)
+    run_backup(world.context(), BackupType.EXPRESS)
+    world.writer.commit("five")
+
+
+def _expresses_only(world: World) -> None:
+    _expresses(world)
+    run_backup(world.context(), BackupType.EXPRESS)
+
+
+def _rewritten(world: World) -> None:
+    """So much is another that an express is given up half way, and a full taken."""
+    _a_full_and_more(world)
+    for number in range(12):
+        world.writer.commit(f"rewrite {number}")
+
+
 def _restore(target: str) -> Callable[[World], None]:
     def act(world: World) -> None:
         context = world.context()
@@ -110,6 +129,9 @@ STORIES = {
     "full": Story(lambda world: None, _backup(BackupType.FULL)),
     "second full": Story(_chain, _backup(BackupType.FULL)),
     "incremental": Story(_a_full_and_more, _backup(BackupType.INCREMENTAL)),
+    "express": Story(_expresses, _backup(BackupType.EXPRESS)),
+    "express that becomes a full": Story(_rewritten, _backup(BackupType.EXPRESS)),
+    "restore of an express": Story(_expresses_only, _restore("active")),
     "differential": Story(_held_log, _backup(BackupType.DIFFERENTIAL)),
     "truncate": Story(_held_log, lambda world: void(run_truncate(world.context()))),
     "prune": Story(_two_fulls, _prune),
