@@ -21,11 +21,15 @@ from tests.runs.world import World
 
 @dataclass(frozen=True)
 class Story:
-    """What is prepared, and the run that is broken; ``archives_min``: there is a second archive, too."""
+    """What is prepared, and the run that is broken; ``archives_min``: there is a second archive, too.
+
+    ``deaths``: how many runs have died when this one has.
+    """
 
     prepare: Callable[[World], None]
     act: Callable[[World], None]
     archives_min: int = 0
+    deaths: int = 1
 
 
 def _backup(kind: BackupType) -> Callable[[World], None]:
@@ -130,13 +134,14 @@ STORIES = {
     "second full": Story(_chain, _backup(BackupType.FULL)),
     "incremental": Story(_a_full_and_more, _backup(BackupType.INCREMENTAL)),
     "express": Story(_expresses, _backup(BackupType.EXPRESS)),
-    "express that becomes a full": Story(_rewritten, _backup(BackupType.EXPRESS)),
+    # What was begun as an express is given up, too, when the full that follows it dies.
+    "express that becomes a full": Story(_rewritten, _backup(BackupType.EXPRESS), deaths=2),
     "restore of an express": Story(_expresses_only, _restore("active")),
     "differential": Story(_held_log, _backup(BackupType.DIFFERENTIAL)),
     "truncate": Story(_held_log, lambda world: void(run_truncate(world.context()))),
     "prune": Story(_two_fulls, _prune),
-    "recover of a dead full": Story(_died(_chain, _backup(BackupType.FULL), "archive.commit"), _recover),
-    "recover of a dead prune": Story(_died(_two_fulls, _prune, "archive.delete"), _recover),
+    "recover of a dead full": Story(_died(_chain, _backup(BackupType.FULL), "archive.commit"), _recover, deaths=2),
+    "recover of a dead prune": Story(_died(_two_fulls, _prune, "archive.delete"), _recover, deaths=2),
     "copy to the second archive": Story(_to_be_copied, lambda world: void(run_copy_archive(world.context())), 2),
     "full with a second archive": Story(_chain, _backup(BackupType.FULL), 2),
     "truncate with a second archive": Story(_held_log, lambda world: void(run_truncate(world.context())), 2),

@@ -68,7 +68,7 @@ def test_failing_at_every_step_keeps_the_promises(tries: tuple[str, Tries]) -> N
             failed = False
         reached = steps.disarm() >= number
         world.clock.sleep(60)
-        judge(world, was, f"failing at step {number}")
+        judge(world, was, f"failing at step {number}", deaths=story.deaths)
         if not failed and not reached:
             assert number > 10, "hardly any step was counted"
             return
@@ -83,7 +83,7 @@ def test_dying_at_every_step_keeps_the_promises(tries: tuple[str, Tries]) -> Non
         world = tries[1].again(f"die-{number}")
         died = dies_at(number, partial(story.act, world))
         world.clock.sleep(60)
-        judge(world, was, f"dying at step {number}")
+        judge(world, was, f"dying at step {number}", deaths=story.deaths)
         if not died:
             assert number > 10, "hardly any step was counted"
             return

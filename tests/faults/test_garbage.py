@@ -45,7 +45,7 @@ def test_runs_that_die_one_after_the_other_leave_little(world: World) -> None:
         world.clock.sleep(3600)
     assert died > 12
     run_recover(world.context())
-    archive_is_clean(world, "at the end", died=died)
+    archive_is_clean(world, "at the end", deaths=died)
     assert garbage(world.context().archive())["abort"] > 5, "hardly any run had begun a backup"
     world.clock.sleep(31 * DAY_SECONDS)
     world.writer.commit("much later")
