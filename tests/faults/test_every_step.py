@@ -90,7 +90,7 @@ def test_dying_at_every_step_keeps_the_promises(tries: tuple[str, Tries]) -> Non
     pytest.fail("the run never passed")
 
 
-@pytest.mark.parametrize("where", ["directory", "s3"])
+@pytest.mark.parametrize("where", ["directory", pytest.param("s3", marks=pytest.mark.slow)])
 def test_a_fault_from_the_environment_kills_a_real_process(where: str, tmp_path: Path) -> None:
     with keys_of_nobody():
         bucket = Bucket.made(moto_server()) if where == "s3" else None
