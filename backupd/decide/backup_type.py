@@ -155,13 +155,12 @@ def _waits_for_stamp(
     requested: BackupType, stamp: Stamp | None, backups: Sequence[ArchivedBackup], history: str | None
 ) -> Reason | None:
     """The backup that was committed after the one that the stamp names, in this history."""
-    fulls = {BackupType.FULL, BackupType.EXPRESS}
-    relevant = fulls if requested is BackupType.DIFFERENTIAL else {*fulls, BackupType.INCREMENTAL}
     same_history = stamp is not None and stamp.end.history == history
     stamped_offset = stamp.end.offset if stamp is not None and same_history else -1
     for backup in backups:
         record = backup.record
-        if record.type not in relevant or record.log_end.history != history:
+        relevant = record.type.is_full if requested is BackupType.DIFFERENTIAL else record.type.moves_stamp
+        if not relevant or record.log_end.history != history:
             continue
         if record.log_end.offset > stamped_offset and not (stamp is not None and stamp.backup_id == record.id):
             return Reason(

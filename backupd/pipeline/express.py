@@ -137,12 +137,22 @@ class Homes:
     """Where each page of an express file is stored.
 
     ``page_map`` are the hashes of all its pages; page ``p`` is stored page ``indexes[p]``
-    of the ``holders[p]``-th of the files that it is made of, the full's first.
+    of the ``holders[p]``-th of the files that it is made of, the full's first.  ``full_map`` and
+    ``maps`` are what those files' own map objects say.
     """
 
+    full_map: Hashes
+    maps: Sequence[ExpressMap]
     page_map: Hashes
     holders: NDArray[np.uint16]
     indexes: NDArray[np.uint32]
+
+    def stored_in(self, holder: int) -> tuple[Hashes, Pages | None]:
+        """Of one of the files: the hash of each stored page, and of an express file which page each one is."""
+        if not holder:
+            return self.full_map, None
+        found = self.maps[holder - 1]
+        return found.hashes, found.numbers
 
 
 def find_homes(files: Sequence[StoredFile], full_map: Hashes, maps: Sequence[ExpressMap]) -> Homes:
@@ -170,4 +180,4 @@ def find_homes(files: Sequence[StoredFile], full_map: Hashes, maps: Sequence[Exp
         next_holders[old] = holders[places]
         next_indexes[old], next_indexes[~old] = indexes[places], np.arange(len(found.hashes), dtype=np.uint32)
         page_map, holders, indexes = next_map, next_holders, next_indexes
-    return Homes(page_map, holders, indexes)
+    return Homes(full_map, maps, page_map, holders, indexes)

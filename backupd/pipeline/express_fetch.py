@@ -7,8 +7,7 @@ BLAKE3 compared.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -16,14 +15,14 @@ from numpy.typing import NDArray
 
 from backupd.digests import blake3_hasher
 from backupd.model.records import Progress, StoredFile
+from backupd.pipeline.ahead import in_order
 from backupd.pipeline.cipher import KeyFinder
 from backupd.pipeline.compress import Decompressor
 from backupd.pipeline.container import Block
 from backupd.pipeline.express import Homes
 from backupd.pipeline.layout import Layout, SuperBlock
-from backupd.pipeline.page_map import load_express_map, load_map
 from backupd.pipeline.segment_reader import SegmentReader, expand
-from backupd.pipeline.stage import WRITE_OUT_BYTES, Local, Stage
+from backupd.pipeline.stage import Local, Stage
 from backupd.ports import ObjectStore, ReportProgress
 from backupd.steps import step
 
@@ -78,7 +77,7 @@ class ExpressFetch:
         for holder, file in enumerate(self._files):
             pages = np.flatnonzero(~here & (self._homes.holders == holder))
             if len(pages):
-                self._fetch_from(file, pages, self._homes.indexes[pages].astype(np.int64))
+                self._fetch_from(holder, file, pages)
         self._hash()
 
     def _bring_local(self) -> Marks:
@@ -100,18 +99,13 @@ class ExpressFetch:
             self._stage.write(block.offset, self._live.merged(block, in_live, self._stage))
         return in_stage | in_live
 
-    def _fetch_from(self, file: StoredFile, pages: NDArray[np.int64], indexes: NDArray[np.int64]) -> None:
-        """Fetch ``pages`` of the wanted file, which are stored pages ``indexes`` of ``file``."""
+    def _fetch_from(self, holder: int, file: StoredFile, pages: NDArray[np.int64]) -> None:
+        """Fetch ``pages`` of the wanted file, which are stored in ``file``."""
+        indexes = self._homes.indexes[pages].astype(np.int64)
         order = np.argsort(indexes, kind="stable")
         pages, indexes = pages[order], indexes[order]
-        numbers = None
-        if file.express is None:
-            page_map = load_map(self._store, file, self._keys)
-        else:
-            found = load_express_map(self._store, file, self._keys)
-            page_map, numbers = found.hashes, found.numbers
+        page_map, numbers = self._homes.stored_in(holder)
         reader = SegmentReader(file, self._store, self._keys)
-        ahead: deque[Future[int]] = deque()
 
         def write(name: str, block: SuperBlock, got: Block) -> int:
             plain = expand(self._decompressor, got, block, page_map=page_map, stored=file, name=name)
@@ -119,20 +113,18 @@ class ExpressFetch:
             self._scatter(plain, pages[first:last], indexes[first:last] - block.first_page)
             return int(last - first)
 
-        try:
+        def writes() -> Iterator[Future[int]]:
             for segment, blocks in Layout.of(file).stored_segments(file, numbers):
                 edges = np.searchsorted(indexes, [blocks[0].first_page, *(block.range.stop for block in blocks)])
                 wanted = {block.number for block, count in zip(blocks, np.diff(edges), strict=True) if count}
                 step("fetch.write")
                 for block, got in reader.take(segment, blocks, wanted):
-                    ahead.append(self._pool.submit(write, segment.name, block, got))
-                    while len(ahead) > self._ahead_max:
-                        self._written(ahead.popleft().result())
-            while ahead:
-                self._written(ahead.popleft().result())
-        finally:
-            for future in ahead:
-                future.cancel()
+                    yield self._pool.submit(write, segment.name, block, got)
+
+        for count in in_order(writes(), self._ahead_max):
+            self.fetched_pages += count
+            self._done_pages += count
+            self._tell(self._done_pages * self._wanted.page_bytes)
         self.read_bytes += reader.read_bytes
 
     def _scatter(self, plain: bytes, pages: NDArray[np.int64], places: NDArray[np.int64]) -> None:
@@ -146,25 +138,15 @@ class ExpressFetch:
             first = int(places[start]) * page_bytes
             self._stage.write(int(pages[start]) * page_bytes, view[first : first + (end - start) * page_bytes])
 
-    def _written(self, count: int) -> None:
-        self.fetched_pages += count
-        self._done_pages += count
-        self._tell(self._done_pages * self._wanted.page_bytes)
-
     def _hash(self) -> None:
         """BLAKE3 of the stage as it is now; its pages are read ahead by the threads."""
         hasher = blake3_hasher()
-        ahead: deque[Future[bytes]] = deque()
-        for number in range(self._layout.block_count):
-            block = self._layout.block(number)
-            ahead.append(self._pool.submit(self._stage.read, block))
-            if len(ahead) > self._ahead_max:
-                hasher.update(ahead.popleft().result())
-            end = block.offset + block.size_bytes
-            if block.offset // WRITE_OUT_BYTES != end // WRITE_OUT_BYTES:
-                self._stage.start_writing_out(block.offset // WRITE_OUT_BYTES * WRITE_OUT_BYTES, WRITE_OUT_BYTES)
-        while ahead:
-            hasher.update(ahead.popleft().result())
+        blocks = map(self._layout.block, range(self._layout.block_count))
+        hashed_bytes = 0
+        for plain in in_order((self._pool.submit(self._stage.read, block) for block in blocks), self._ahead_max):
+            hasher.update(plain)
+            self._stage.write_out_behind(hashed_bytes, hashed_bytes + len(plain))
+            hashed_bytes += len(plain)
         self.plain = hasher.hexdigest()
         self._tell(self._wanted.size_bytes)
 

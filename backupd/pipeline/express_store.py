@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ import numpy as np
 
 from backupd.model.records import ExpressFacts, StoredSegment
 from backupd.pages import Hashes
+from backupd.pipeline.ahead import in_order
 from backupd.pipeline.container import Block, BlockHeader
 from backupd.pipeline.express import DIFFERENT_SHARE_MAX, MostPagesDiffer, PageBase, Selection
 from backupd.pipeline.storing import ReadAhead, Storing
@@ -20,16 +19,6 @@ from backupd.ports import PageSource, ReportProgress
 
 if TYPE_CHECKING:
     from backupd.pipeline.store import SegmentSink
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """A super-block of changed pages on its way: which of them it holds, and its frame when it is compressed."""
-
-    number: int
-    first: int  # among the stored pages
-    count: int
-    frame: Future[bytes]
 
 
 class ExpressStoring(Storing):
@@ -47,55 +36,46 @@ class ExpressStoring(Storing):
         reader.compressing = False
         self._selection = Selection(base, source.extents(), source.page_count)
         self._pages_per_block = reader.layout.pages_per_block
-        self._counts: list[int] = []
+        self._stored: list[StoredSegment] = []
+        self._numbers = np.empty(0, dtype=np.int64)
+        self._runs = np.empty((0, 3), dtype=np.uint64)
 
     def segments(self, file_number: int) -> list[StoredSegment]:
         """Store all segments. Raises BadPageSeen, MostPagesDiffer."""
-        packed = self._packed()
-        stored: list[StoredSegment] = []
-        for first in packed:
-            some = chain([first], islice(packed, self._reader.layout.blocks_per_segment - 1))
-            stored.append(self._segment(self._as_blocks(some, file_number), first.first))
-        self._counts = [segment.page_count for segment in stored]
-        return stored
+        blocks = in_order(self._packed(file_number), self._reader.ahead_max)
+        for first in blocks:
+            some = chain([first], islice(blocks, self._reader.layout.blocks_per_segment - 1))
+            self._stored.append(self._segment(some, first.header.first_page))
+        self._numbers, self._runs = self._selection.numbers(), self._selection.runs()
+        return self._stored
 
     def map_words(self) -> Hashes:
         """The hashes of the stored pages, then the runs of the others."""
-        runs = self._selection.runs()
-        return np.concatenate((self.page_map[self._selection.numbers()], runs.reshape(-1)))
+        return np.concatenate((self.page_map[self._numbers], self._runs.reshape(-1)))
 
     def stored_pages(self) -> int:
         """How many pages the segments hold."""
-        return self._selection.stored_pages
+        return len(self._numbers)
 
     def express(self) -> ExpressFacts:
         """What the record says of it."""
-        numbers = self._selection.numbers()
-        ends = np.cumsum(self._counts, dtype=np.int64)
-        starts = ends - self._counts
-        spans = tuple((int(numbers[a]), int(numbers[b - 1])) for a, b in zip(starts, ends, strict=True))
-        return ExpressFacts(
-            self._selection.stored_pages, len(self._selection.runs()), self._selection.base_page_count, spans
-        )
+        spans = []
+        for segment in self._stored:
+            inside = self._numbers[segment.first_page : segment.first_page + segment.page_count]
+            spans.append((int(inside[0]), int(inside[-1])))
+        return ExpressFacts(len(self._numbers), len(self._runs), self._selection.base_page_count, tuple(spans))
 
-    def _as_blocks(self, packed: Iterator[_Packed], file_number: int) -> Iterator[Block]:
-        for each in packed:
-            frame = each.frame.result()
-            size = each.count * self.source.page_bytes
-            yield Block(BlockHeader(each.number, file_number, each.count, each.first, size, len(frame)), frame)
-
-    def _packed(self) -> Iterator[_Packed]:
-        """The changed pages in super-blocks, compressed ahead in the reader's threads."""
-        ahead: deque[_Packed] = deque()
+    def _packed(self, file_number: int) -> Iterator[Future[Block]]:
+        """The changed pages in super-blocks, each compressed in the reader's threads."""
         first = 0
         for number, pages in enumerate(self._gathered()):
-            frame = self._reader.pool.submit(self._reader.compressor.compress, pages)
-            count = len(pages) // self.source.page_bytes
-            ahead.append(_Packed(number, first, count, frame))
-            first += count
-            while len(ahead) > self._reader.ahead_max:
-                yield ahead.popleft()
-        yield from ahead
+            yield self._reader.pool.submit(self._compressed, number, file_number, first, pages)
+            first += len(pages) // self.source.page_bytes
+
+    def _compressed(self, number: int, file_number: int, first: int, pages: bytes) -> Block:
+        frame = self._reader.compressor.compress(pages)
+        count = len(pages) // self.source.page_bytes
+        return Block(BlockHeader(number, file_number, count, first, len(pages), len(frame)), frame)
 
     def _gathered(self) -> Iterator[bytes]:
         """The bytes of the changed pages, so many together as a super-block holds; the last may hold fewer."""

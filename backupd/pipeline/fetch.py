@@ -26,7 +26,7 @@ from backupd.pipeline.express_fetch import ExpressFetch
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.pipeline.page_map import load_homes, load_map
 from backupd.pipeline.segment_reader import SegmentReader, expand
-from backupd.pipeline.stage import WRITE_OUT_BYTES, Local, Stage
+from backupd.pipeline.stage import Local, Stage
 from backupd.ports import ObjectStore, PageFile, ReportProgress
 from backupd.steps import step
 
@@ -190,7 +190,6 @@ class _Fetch:
         plain = self._ahead.popleft().result()
         self._hasher.update(plain)
         before, self._hashed_bytes = self._hashed_bytes, self._hashed_bytes + len(plain)
-        if before // WRITE_OUT_BYTES != self._hashed_bytes // WRITE_OUT_BYTES:
-            self._stage.start_writing_out(before // WRITE_OUT_BYTES * WRITE_OUT_BYTES, WRITE_OUT_BYTES)
+        self._stage.write_out_behind(before, self._hashed_bytes)
         if self._report:
             self._report(Progress(self._stored.path, self._hashed_bytes, self._stored.size_bytes))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from backupd.digests import blake3_hasher
 from backupd.errors import BackupdError, DamageFound, ObjectMissing
 from backupd.model.records import StoredFile, StoredSegment
 from backupd.pages import Hashes, page_hashes
+from backupd.pipeline.ahead import in_order
 from backupd.pipeline.cipher import KeyFinder, cipher_for, unpack_clear
 from backupd.pipeline.compress import BadFrame, Decompressor
 from backupd.pipeline.container import HEAD_BYTES_MAX, Block, damage, read_head, salvage
@@ -161,22 +161,19 @@ class _Inspection:
     def _read_segment(
         self, pool: ThreadPoolExecutor, segment: StoredSegment, blocks: list[SuperBlock], page_map: Hashes | None
     ) -> None:
-        ahead: deque[Future[bytes]] = deque()
         count = 0
-        try:
-            pieces = hashed_pieces(self._store, segment.name, segment.sha256)
-            _, found = unpack_clear(segment.name, pieces, "segment", self._keys)
+        pieces = hashed_pieces(self._store, segment.name, segment.sha256)
+        _, found = unpack_clear(segment.name, pieces, "segment", self._keys)
+
+        def expansions() -> Iterator[Future[bytes]]:
+            nonlocal count
             for got in found:
                 if count < len(blocks):
-                    ahead.append(pool.submit(self._expand, page_map, segment.name, blocks[count], got))
+                    yield pool.submit(self._expand, page_map, segment.name, blocks[count], got)
                 count += 1
-                if len(ahead) > 2 * self._workers:
-                    self._hasher.update(ahead.popleft().result())
-            while ahead:
-                self._hasher.update(ahead.popleft().result())
-        finally:
-            for future in ahead:
-                future.cancel()
+
+        for plain in in_order(expansions(), 2 * self._workers):
+            self._hasher.update(plain)
         if count != len(blocks):
             raise damage(segment.name, f"it holds {count} super-blocks, the record says {len(blocks)}")
 

@@ -20,7 +20,7 @@ from backupd.ports import PageFile
 Matches = NDArray[np.bool_]
 
 # So much at a time is written out while a restore goes on.
-WRITE_OUT_BYTES = 32 << 20
+_WRITE_OUT_BYTES = 32 << 20
 
 
 class Local:
@@ -114,9 +114,14 @@ class Stage(Local):
         except OSError as problem:
             raise self._not_writable(problem) from problem
 
-    def start_writing_out(self, offset: int, length: int) -> None:
-        """Ask the kernel to begin writing this range, so that ``make_durable`` need not wait for it all."""
-        self._made.start_writing_out(offset, length)
+    def write_out_behind(self, before_bytes: int, done_bytes: int) -> None:
+        """Done up to ``done_bytes`` and not only to ``before_bytes``: what is whole is being written to the disk now.
+
+        So that ``make_durable`` need not wait for all of it.
+        """
+        whole = before_bytes // _WRITE_OUT_BYTES
+        if whole != done_bytes // _WRITE_OUT_BYTES:
+            self._made.start_writing_out(whole * _WRITE_OUT_BYTES, _WRITE_OUT_BYTES)
 
     def make_durable(self) -> None:
         """After this the stage survives a power cut, its name included. Raises NotHealthy."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -134,8 +134,8 @@ def look(context: RunContext) -> ArchiveView:
     return ArchiveView(
         seen_at=now,
         names=known,
-        last_full=_last(listing.backups, {BackupType.FULL, BackupType.EXPRESS}),
-        last_incremental=_last(listing.backups, {BackupType.INCREMENTAL}),
+        last_full=_last(backup for backup in listing.backups if backup.record.type.is_full),
+        last_incremental=_last(one for one in listing.backups if one.record.type is BackupType.INCREMENTAL),
         recovery_window=window,
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
         archive=context.policy.archive,
@@ -147,8 +147,8 @@ def _place(context: RunContext) -> Path:
     return context.state_dir / (_FILE_NAME if context.first is None else _SECOND_FILE_NAME)
 
 
-def _last(backups: tuple[ArchivedBackup, ...], kinds: Collection[BackupType]) -> dict[str, JsonValue] | None:
-    records = [backup.record for backup in backups if backup.record.type in kinds]
+def _last(backups: Iterable[ArchivedBackup]) -> dict[str, JsonValue] | None:
+    records = [backup.record for backup in backups]
     if not records:
         return None
     record = max(records, key=lambda one: (one.finished_at, one.id))

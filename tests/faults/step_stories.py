@@ -52,23 +52,24 @@ def _chain(world: World) -> None:
     world.writer.commit("four")
 
 
-def _two_fulls(world: World) -> None:
-    _chain(world)
-    run_backup(world.context(), BackupType.FULL)
-    world.writer.commit("five")
-
-
 def _held_log(world: World) -> None:
     world.policy["truncation"] = {"enabled": False}
     _chain(world)
     world.policy["truncation"] = {"enabled": True}
 
 
-def _expresses(world: World) -> None:
-    """A full, an increment, an express on the full, and more to store."""
-    _chain(world)
-    run_backup(world.context(), BackupType.EXPRESS)
-    world.writer.commit("five")
+def _chain_and(kind: BackupType) -> Callable[[World], None]:
+    """A full, an increment, another full of that kind, and more to store."""
+
+    def prepare(world: World) -> None:
+        _chain(world)
+        run_backup(world.context(), kind)
+        world.writer.commit("five")
+
+    return prepare
+
+
+_two_fulls, _expresses = _chain_and(BackupType.FULL), _chain_and(BackupType.EXPRESS)
 
 
 def _expresses_only(world: World) -> None:
