@@ -166,8 +166,9 @@ def tombs_prefix(dbid: str) -> str:
 
 
 def tomb_name(dbid: str, label: str, mark: str = "") -> str:
-    """The order to delete a backup; ``logs-…`` instead of a label orders the deletion of log files.
+    """The order to delete a backup.
 
+    ``logs-…`` instead of a label orders the deletion of log files, ``abort-<label>`` that of an ABORT record.
     ``mark`` are 8 hex digits of the lease under which it is given: no two holders share an order.
     """
     return f"db/{dbid}/tomb/{label}.{mark}.json" if mark else f"db/{dbid}/tomb/{label}.json"

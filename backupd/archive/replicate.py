@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from backupd.archive import names
+from backupd.archive.abort_removal import refuse_while_abort_goes, remove_abort
 from backupd.archive.copy_intent import announce, rest, still_announced
 from backupd.archive.database import DatabaseArchive
 from backupd.archive.objects import check_stored, object_of, read_whole, twice
@@ -153,6 +154,7 @@ class Replicator:
         try:
             found = read_whole(store, name)
         except ObjectMissing:
+            refuse_while_abort_goes(self._target, label)
             return False
         if found == data:
             return True
@@ -162,8 +164,8 @@ class Replicator:
             raise _of(store, harm) from harm
         if not isinstance(there, AbortRecord):
             raise _of(store, damage(name, "it is not the record that the first archive has"))
-        step("copy.take_back")
-        store.delete(name)
+        refuse_while_abort_goes(self._target, label)
+        remove_abort(self._target, label, leased=self._source)
         return False
 
     def _objects(self, backup: ArchivedBackup, on_bytes: Callable[[int], None]) -> Copied:

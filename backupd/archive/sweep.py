@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
+from backupd.archive.abort_removal import ABORT_TOMB, finish_abort_removal
 from backupd.archive.copy_intent import copy_intents, end_old_copies
 from backupd.archive.findings import Finding
 from backupd.archive.intent import read_intent
@@ -16,7 +17,7 @@ from backupd.archive.listing import Listing
 from backupd.archive.log_removal import LOGS_TOMB, finish_log_prune, log_of, unnamed_logs
 from backupd.archive.objects import Removing, delete_all
 from backupd.archive.open_backup import fence, remove_parts
-from backupd.archive.removal import finish_deletion, finish_for_a_sleeper
+from backupd.archive.removal import Removed, finish_deletion, finish_for_a_sleeper
 from backupd.archive.tombs import adopted, lease_nonce, of_another
 from backupd.errors import Busy, DamageFound, KeptByLock, ObjectMissing, Refused
 from backupd.steps import step
@@ -106,14 +107,22 @@ def _sweep_tombs(archive: DatabaseArchive, swept: Swept) -> None:
             removed = finish_for_a_sleeper(archive, each.name)
             swept.add(removed.count, removed.bytes)
             continue
-        finish = finish_log_prune if label.startswith(LOGS_TOMB) else finish_deletion
         try:
-            removed = finish(archive, adopted(archive, each.name))
+            removed = _finish(archive, label, adopted(archive, each.name))
         except (Busy, Refused, DamageFound) as problem:
             swept.sentences.append(f"the deletion of {label} was not finished: {problem.because}")
             continue
         swept.add(removed.count, removed.bytes)
         swept.sentences.append(f"the interrupted deletion of {label} was finished")
+
+
+def _finish(archive: DatabaseArchive, label: str, tomb: str) -> Removed:
+    """Finish what a tomb orders, by what its label says that this is."""
+    if label.startswith(ABORT_TOMB):
+        return finish_abort_removal(archive, tomb)
+    if label.startswith(LOGS_TOMB):
+        return finish_log_prune(archive, tomb)
+    return finish_deletion(archive, tomb)
 
 
 def _sweep_aborted(archive: DatabaseArchive, swept: Swept, listing: Listing) -> None:
