@@ -88,7 +88,7 @@ def load_service_config(path: Path) -> ServiceConfig:
     Raises:
         ConfigInvalid: with every problem of the file.
     """
-    from backupd.policy.schema import ServiceFile
+    from backupd.policy.service_file import ServiceFile
 
     path = path.absolute()
     found, problems = _read(path, ServiceFile)

@@ -265,20 +265,6 @@ class Policy(Section):
         )
 
 
-class ServiceOptions(Section):
-    """The service on this node."""
-
-    state_dir: str = Field(default="state", description="Where this node keeps its state; relative to this file.")
-    policies_dir: str = Field(default="policies", description="Where the policy files are; relative to this file.")
-    node: str | None = Field(default=None, description="This node's name; empty: the host's name.")
-
-
-class ServiceFile(Section):
-    """The service config, backupd.toml."""
-
-    service: ServiceOptions = Field(default_factory=ServiceOptions)
-
-
 def policy_json_schema() -> dict[str, Any]:
     """The JSON Schema of a policy file, for editors and for check-jsonschema."""
     schema = Policy.model_json_schema()

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 import backupd
 from backupd.model.rules import RetentionRules, SourceRule, SourceRules
 from backupd.policy.postgres import PROVIDERS
-from backupd.policy.schema import Policy, ServiceFile, policy_json_schema
+from backupd.policy.schema import Policy, policy_json_schema
+from backupd.policy.service_file import ServiceFile
 from backupd.policy.units import read_duration, read_size
 
 SMALLEST: dict[str, Any] = {
