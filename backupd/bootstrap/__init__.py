@@ -38,13 +38,13 @@ class SystemClock:
 
 
 class House:
-    """The service config of this node and what hangs on it."""
+    """The service config of this node and what hangs on it; ``policies`` are those to go by, instead of the files'."""
 
-    def __init__(self, config: ServiceConfig, clock: Clock) -> None:
+    def __init__(self, config: ServiceConfig, clock: Clock, policies: dict[str, LoadedPolicy] | None = None) -> None:
         self.config = config
         self.clock = clock
         self._journal: Journal | None = None
-        self._policies: dict[str, LoadedPolicy] | None = None
+        self._policies = policies
         self.key_sources = KeySources()
 
     @property
@@ -68,6 +68,18 @@ class House:
             self._policies = load_policies(self.config.policies_dir)
         return tuple(sorted(self._policies))
 
+    def reload(self) -> tuple[str, ...]:
+        """Read the policies anew; answers with the databases whose policy is another one now, come or gone.
+
+        Raises:
+            ConfigInvalid: one cannot be used; all stay as they were.
+        """
+        from backupd.policy.load import load_policies
+
+        before, now = self._policies or {}, load_policies(self.config.policies_dir)
+        self._policies = now
+        return tuple(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+
     def context(self, database: str, report: ReportProgress | None = None) -> RunContext:
         """Everything that a run on one database needs.
 
@@ -77,7 +89,7 @@ class House:
         """
         from backupd.runs.context import RunContext, silent
 
-        loaded = self._loaded(database)
+        loaded = self.loaded(database)
         policy, state_dir = loaded.policy, self.config.state_dir / database
         context = RunContext(
             database=database,
@@ -108,7 +120,7 @@ class House:
             ConfigInvalid: a policy cannot be used.
         """
         names = self.databases()
-        policies = [self._loaded(name).policy for name in names]
+        policies = [self.loaded(name).policy for name in names]
         return tuple(
             sqlite_writer(policy, self.config.state_dir / policy.database, self.clock).replicator()
             for policy in policies
@@ -120,7 +132,8 @@ class House:
         if self._journal is not None:
             self._journal.close()
 
-    def _loaded(self, database: str) -> LoadedPolicy:
+    def loaded(self, database: str) -> LoadedPolicy:
+        """The policy of a database, and its file. Raises NotFound, ConfigInvalid."""
         if self._policies is not None and database in self._policies:
             return self._policies[database]
         from backupd.policy.load import load_policy_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from backupd.cli import house, human, output
 from backupd.cli.evidence import evidence_facts
@@ -11,15 +10,9 @@ from backupd.cli.options import ArchiveOption, ConfigOption, DatabaseArgument, J
 from backupd.cli.prune import print_plan
 from backupd.cli.truncate import print_truncation
 
-if TYPE_CHECKING:
-    from backupd.decide.schedule import Attempt
-    from backupd.journal.journal import Journal
-
 TRUNCATION_EXAMPLES = ("backupctl explain truncation orders",)
 RETENTION_EXAMPLES = ("backupctl explain retention orders",)
 SCHEDULE_EXAMPLES = ("backupctl explain schedule orders",)
-
-ATTEMPTS_SHOWN_MAX = 200
 
 
 def truncation(database: DatabaseArgument, as_json: JsonOption = False, config: ConfigOption = None) -> int:
@@ -59,24 +52,31 @@ def retention(
 
 def schedule(database: DatabaseArgument, as_json: JsonOption = False, config: ConfigOption = None) -> int:
     """Show what is due now and why, the next run, and the runs that the answer rests on."""
-    from backupd.decide import schedule as decide
+    from backupd.decide.schedule import decide, next_slot
+    from backupd.runs.scheduled import attempts_here, known_since
 
     now = datetime.now(UTC)
     with house.opened(config) as opened:
-        rules = house.one(opened, database).policy.schedule_rules()
-        attempts = _attempts(opened.journal, database)
-    due = decide.due(rules, now, attempts, database=database)
-    coming = decide.next_slot(rules, now, database=database)
+        context = house.one(opened, database)
+        rules = context.policy.schedule_rules()
+        attempts = attempts_here(opened.journal, database, rules, now)
+        known = known_since(context, remember=False)
+    answer = decide(rules, now, attempts, database=database, known_since=known)
+    due, coming = answer.due, next_slot(rules, now, database=database)
     if as_json:
         output.print_json(
             {
                 "database": database,
                 "timezone": rules.timezone,
-                "due": {"type": due.type.value, "slot": due.slot.at.isoformat(), "reasons": list(map(str, due.reasons))}
+                "due": {"type": due.task.value, "slot": due.slot.at.isoformat(), "reasons": list(map(str, due.reasons))}
                 if due
                 else None,
-                "next": {"type": coming.type.value, "at": coming.at.isoformat()} if coming else None,
-                "attempts": [{"type": one.type.value, "at": one.at.isoformat()} for one in attempts],
+                "waiting": list(map(str, answer.waiting)),
+                "given_up": [{"type": slot.task.value, "slot": slot.at.isoformat()} for slot in answer.given_up],
+                "next": {"type": coming.task.value, "at": coming.at.isoformat()} if coming else None,
+                "attempts": [
+                    {"type": one.task.value, "at": one.at.isoformat(), "outcome": one.outcome.value} for one in attempts
+                ],
             }
         )
         return 0
@@ -84,28 +84,22 @@ def schedule(database: DatabaseArgument, as_json: JsonOption = False, config: Co
     last = max(attempts, key=lambda one: one.at, default=None)
     output.print_facts(
         (
-            ("due now", f"{due.type}, for the slot {due.slot.local}" if due else "nothing"),
+            ("due now", f"{due.task}, for the slot {due.slot.local}" if due else "nothing"),
             (
                 "next",
-                f"{coming.type}, {coming.local} ({human.ago(coming.at, now)})" if coming else "nothing is scheduled",
+                f"{coming.task}, {coming.local} ({human.ago(coming.at, now)})" if coming else "nothing is scheduled",
             ),
             (
                 "last run",
-                f"{last.type}, {human.clock_time(last.at)} ({human.ago(last.at, now)})" if last else "none yet",
+                f"{last.task}, {last.outcome}, {human.clock_time(last.at)} ({human.ago(last.at, now)})"
+                if last
+                else "none yet",
             ),
         ),
         indent=2,
     )
-    if due:
-        output.print_sentences(map(str, due.reasons))
-    output.print_line("  (backups run by hand or by cron for now: the service of this version keeps no schedule)")
+    given_up = [
+        f"the {slot.task} of {slot.local} failed too often and waits for its next slot" for slot in answer.given_up
+    ]
+    output.print_sentences([*map(str, due.reasons if due else ()), *map(str, answer.waiting), *given_up])
     return 0
-
-
-def _attempts(journal: Journal, database: str) -> list[Attempt]:
-    from backupd.decide.schedule import Attempt
-    from backupd.journal.records import RunKind
-    from backupd.model.records import BackupType
-
-    runs = journal.runs(database, RunKind.BACKUP, limit=ATTEMPTS_SHOWN_MAX)
-    return [Attempt(BackupType(run.type), run.started_at) for run in runs if run.type]

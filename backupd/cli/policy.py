@@ -125,7 +125,7 @@ def plan(
         ]
     slots.sort(key=lambda one: (one[1].at, one[0]))
     if as_json:
-        rows = [{"database": name, "type": slot.type.value, "at": slot.at.isoformat()} for name, slot in slots]
+        rows = [{"database": name, "type": slot.task.value, "at": slot.at.isoformat()} for name, slot in slots]
         output.print_json({"days": days, "runs": rows})
         return 0
     if not slots:
@@ -133,6 +133,6 @@ def plan(
         return 0
     table = output.Table(("WHEN", "DATABASE", "TYPE", "FROM NOW"))
     for name, slot in slots:
-        table.add(slot.local, name, slot.type.value, human.ago(slot.at, now))
+        table.add(slot.local, name, slot.task.value, human.ago(slot.at, now))
     output.print_table(table)
     return 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import time, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
-DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+from backupd.model.calendar import Calendar, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,70 +41,36 @@ class RetentionRules:
         return not any((self.keep_days, self.keep_within, self.keep_daily, *fulls))
 
 
-@dataclass(frozen=True, slots=True)
-class Calendar:
-    """Days of the week (Monday is 0) and times of the day, in the wall clock of some place."""
+class Task(StrEnum):
+    """What a schedule may ask for."""
 
-    days: frozenset[int]
-    times: tuple[time, ...]
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def parse_calendar(text: str) -> Calendar:
-    """Read calendar words: ``sun 02:00``, ``mon..sat 02:00``, ``daily 02:00,14:00``, ``mon,wed 03:30``.
-
-    A range may go over the weekend: ``fri..mon 22:00``.
-
-    Raises:
-        ValueError: with a sentence that says which word is not understood.
-    """
-    words = text.lower().split()
-    if len(words) != 2:
-        raise ValueError(f"{text!r} is not days and a time; write it like 'sun 02:00' or 'mon..sat 02:00'")
-    return Calendar(_parse_days(words[0]), _parse_times(words[1]), " ".join(words))
-
-
-def _parse_days(word: str) -> frozenset[int]:
-    if word == "daily":
-        return frozenset(range(7))
-    days: set[int] = set()
-    for part in word.split(","):
-        first, dots, last = part.partition("..")
-        start = _day_number(first)
-        end = _day_number(last) if dots else start
-        days.update((start + step) % 7 for step in range((end - start) % 7 + 1))
-    return frozenset(days)
-
-
-def _day_number(word: str) -> int:
-    if word not in DAY_NAMES:
-        raise ValueError(f"{word!r} is not a day; days are {', '.join(DAY_NAMES)}, or daily")
-    return DAY_NAMES.index(word)
-
-
-def _parse_times(word: str) -> tuple[time, ...]:
-    times: set[time] = set()
-    for part in word.split(","):
-        match = _TIME.fullmatch(part)
-        if match is None:
-            raise ValueError(f"{part!r} is not a time of day; write it like 02:00 or 23:30")
-        times.add(time(int(match[1]), int(match[2])))
-    return tuple(sorted(times))
+    FULL = "full"
+    EXPRESS = "express"
+    DIFFERENTIAL = "differential"
+    INCREMENTAL = "incremental"
+    PRUNE = "prune"
+    VERIFY = "verify"
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRules:
-    """When which type of backup is due; ``jitter_seconds_max`` spreads databases of one calendar apart."""
+    """When what is due.
+
+    Attributes:
+        timezone: whose wall clock the words mean.
+        calendars: of each task that is scheduled.
+        jitter_seconds_max: databases of one calendar are spread over so many seconds.
+        blackout: nothing begins in these windows; what is due waits for the end.
+        retry_seconds: a run that failed is tried again after so long.
+        retries_max: so many times; then not before its next slot.
+    """
 
     timezone: str = "UTC"
-    full: Calendar | None = None
-    express: Calendar | None = None
-    incremental: Calendar | None = None
-    differential: Calendar | None = None
+    calendars: Mapping[Task, Calendar] = field(default_factory=dict)
     jitter_seconds_max: int = 0
+    blackout: tuple[Window, ...] = ()
+    retry_seconds: float = 600.0
+    retries_max: int = 3
 
 
 class SourceRule(StrEnum):

@@ -8,15 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from backupd.model.rules import (
-    Calendar,
-    RetentionRules,
-    ScheduleRules,
-    SourceRule,
-    SourceRules,
-    VerifyRules,
-    parse_calendar,
-)
+from backupd.model.calendar import parse_calendar, parse_window
+from backupd.model.rules import RetentionRules, ScheduleRules, SourceRule, SourceRules, Task, VerifyRules
 from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
@@ -239,17 +232,21 @@ class Policy(Section):
     def schedule_rules(self) -> ScheduleRules:
         """The schedule as the deciding function wants it."""
         schedule = self.schedule
-
-        def words(text: str | None) -> Calendar | None:
-            return None if text is None else parse_calendar(text)
-
+        words = {
+            Task.FULL: schedule.full,
+            Task.EXPRESS: schedule.express,
+            Task.DIFFERENTIAL: schedule.differential,
+            Task.INCREMENTAL: schedule.incremental,
+            Task.PRUNE: schedule.prune,
+            Task.VERIFY: schedule.verify,
+        }
         return ScheduleRules(
             timezone=schedule.timezone,
-            full=words(schedule.full),
-            express=words(schedule.express),
-            incremental=words(schedule.incremental),
-            differential=words(schedule.differential),
+            calendars={task: parse_calendar(text) for task, text in words.items() if text is not None},
             jitter_seconds_max=schedule.jitter_seconds_max,
+            blackout=tuple(map(parse_window, schedule.blackout)),
+            retry_seconds=schedule.retry_seconds,
+            retries_max=schedule.retries_max,
         )
 
     def verify_rules(self) -> VerifyRules:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from backupd.model.rules import parse_calendar
+from backupd.model.calendar import parse_calendar, parse_window
 from backupd.policy.units import Bytes, Seconds
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -23,6 +23,11 @@ def _name(value: str) -> str:
 
 def _calendar_words(value: str) -> str:
     parse_calendar(value)
+    return value
+
+
+def _window_words(value: str) -> str:
+    parse_window(value)
     return value
 
 
@@ -43,6 +48,7 @@ def _timezone(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
 CalendarWords = Annotated[str, AfterValidator(_calendar_words)]
+WindowWords = Annotated[str, AfterValidator(_window_words)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 
@@ -75,7 +81,10 @@ class SqliteOptions(Section):
 
 
 class ScheduleOptions(Section):
-    """When backups run, in calendar words: 'sun 02:00', 'mon..sat 02:00', 'daily 02:00,14:00', 'mon,wed 03:30'."""
+    """When runs begin: 'sun 02:00', 'mon..sat 02:00', 'daily 02:00,14:00', 'every 4 h', or cron's '0 2 * * sun'.
+
+    Several with ';' between them: 'sun 01:00; wed 13:00'. What was missed runs once at the next chance.
+    """
 
     timezone: Timezone = Field(
         default="UTC", description="Whose wall clock the calendar words mean, like Europe/Berlin."
@@ -90,11 +99,27 @@ class ScheduleOptions(Section):
     differential: CalendarWords | None = Field(
         default=None, description="When a differential is due; a full due then wins."
     )
+    prune: CalendarWords | None = Field(
+        default=None, description="When backups that the retention does not want are removed; never without it."
+    )
+    verify: CalendarWords | None = Field(
+        default=None, description="When the archive is read and checked, by the budget of [verify]; never without it."
+    )
     jitter_seconds_max: int = Field(
         default=0,
         ge=0,
         le=43200,
         description="Spread this database's start over so many seconds, always alike (seconds).",
+    )
+    blackout: list[WindowWords] = Field(
+        default_factory=list,
+        description="No run begins in these windows, like 'mon..fri 08:00-18:00'; what is due waits for the end.",
+    )
+    retry_seconds: Seconds = Field(
+        default=600.0, gt=0, le=86400, description="A run that failed is tried again after this (duration)."
+    )
+    retries_max: int = Field(
+        default=3, ge=0, le=100, description="How often it is tried again before an alarm says so (count)."
     )
 
 

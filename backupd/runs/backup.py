@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import backupd
 from backupd.archive.open_backup import OpenBackup
 from backupd.errors import BackupdError, DamageFound, FreezeBroken, Refused
-from backupd.journal.records import JsonValue, RunKind, TruncationNote
+from backupd.journal.records import JsonValue, RunKind
 from backupd.model.pair import CopyRole
 from backupd.model.position import Position
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, Hold
@@ -18,11 +19,11 @@ from backupd.pipeline.express import MostPagesDiffer
 from backupd.ports import PagesEnd, Prepared
 from backupd.process import this_process
 from backupd.runs.archive_view import remember_quietly
+from backupd.runs.backup_outcome import BackupOutcome
 from backupd.runs.backup_plan import BackupPlan, plan_backup
 from backupd.runs.content import Content, checked_logs, lend_logs, store_logs, store_pages
 from backupd.runs.context import RunContext
 from backupd.runs.copy_archive import truncate_and_copy
-from backupd.runs.listing import backup_json
 from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
 from backupd.runs.settle import settle
@@ -30,25 +31,13 @@ from backupd.runs.snapshot import capture
 from backupd.runs.walk import Walk, told_as_role_change
 
 
-@dataclass(frozen=True, slots=True)
-class BackupOutcome:
-    """What a backup run came to; ``record`` is None only for a dry run."""
-
-    plan: BackupPlan
-    record: BackupRecord | None
-    state: RunState
-    truncation: TruncationNote | None
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """The keys of the backup JSON; a dry run shows its plan."""
-        if self.record is None:
-            return {"dry_run": True, "state": self.state.value, **self.plan.to_json()}
-        return {**backup_json(self.record, self.state.value, self.truncation), "notes": list(self.notes)}
-
-
 def run_backup(
-    context: RunContext, requested: BackupType, *, dry_run: bool = False, reason: str = "manual"
+    context: RunContext,
+    requested: BackupType,
+    *,
+    dry_run: bool = False,
+    reason: str = "manual",
+    unless: Callable[[], None] = lambda: None,
 ) -> BackupOutcome:
     """Take one backup now.
 
@@ -57,6 +46,13 @@ def run_backup(
     lists nothing of it (or, if it died at the very commit, a whole backup that the
     next run finishes), replay runs, and no log has left any copy.  A snapshot that
     was spoiled by its freeze is tried again at once, as often as the policy says.
+
+    Args:
+        context: the database.
+        requested: the type; what it really becomes is in the outcome's plan.
+        dry_run: only plan.
+        reason: who or what asked for it.
+        unless: is called once under the lease, before anything is begun; what it raises ends the run.
 
     Raises:
         Busy: another run works on the database.
@@ -70,6 +66,7 @@ def run_backup(
         return BackupOutcome(plan, None, RunState.PLANNED, None, plan.notes)
     with one_run(context, f"{requested} backup of {context.database}"):
         said = recover_under_lease(context)
+        unless()
         tries = context.policy.freeze.attempts_max
         while True:
             try:

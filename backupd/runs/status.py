@@ -189,4 +189,4 @@ def _backup_alarms(context: RunContext, view: ArchiveView | None) -> list[str]:
 
 def _next_run(context: RunContext) -> dict[str, JsonValue] | None:
     slot = next_slot(context.policy.schedule_rules(), context.clock.now(), database=context.database)
-    return None if slot is None else {"at": slot.at.isoformat(), "type": slot.type.value, "local": slot.local}
+    return None if slot is None else {"at": slot.at.isoformat(), "type": slot.task.value, "local": slot.local}

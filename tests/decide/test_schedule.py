@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.decide.schedule import Attempt, Slot, calendar, due, jitter_seconds, next_slot
-from backupd.model.records import BackupType
-from backupd.model.rules import ScheduleRules, parse_calendar
+from backupd.decide.schedule import Attempt, Outcome, calendar, decide, due, next_slot, overdue
+from backupd.decide.slots import Slot, jitter_seconds
+from backupd.model.calendar import TimesOnDays, parse_calendar, parse_window
+from backupd.model.rules import ScheduleRules, Task
 
-FULL, INCREMENTAL, DIFFERENTIAL = BackupType.FULL, BackupType.INCREMENTAL, BackupType.DIFFERENTIAL
-WEEKLY = ScheduleRules(full=parse_calendar("sun 02:00"), incremental=parse_calendar("mon..sat 02:00"))
-DAILY = ScheduleRules(full=parse_calendar("sun 02:00"), incremental=parse_calendar("daily 02:00"))
+FULL, INCREMENTAL, DIFFERENTIAL = Task.FULL, Task.INCREMENTAL, Task.DIFFERENTIAL
+
+
+def rules_of(timezone: str = "UTC", jitter_seconds_max: int = 0, blackout: str = "", **words: str) -> ScheduleRules:
+    return ScheduleRules(
+        timezone,
+        {Task(name): parse_calendar(text) for name, text in words.items()},
+        jitter_seconds_max=jitter_seconds_max,
+        blackout=(parse_window(blackout),) if blackout else (),
+    )
+
+
+WEEKLY = rules_of(full="sun 02:00", incremental="mon..sat 02:00")
+DAILY = rules_of(full="sun 02:00", incremental="daily 02:00")
 
 
 def utc(month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
@@ -23,7 +37,7 @@ def utc(month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
 
 
 def berlin(words: str) -> ScheduleRules:
-    return ScheduleRules(timezone="Europe/Berlin", incremental=parse_calendar(words))
+    return rules_of("Europe/Berlin", incremental=words)
 
 
 def moments(slots: list[Slot]) -> list[datetime]:
@@ -32,16 +46,16 @@ def moments(slots: list[Slot]) -> list[datetime]:
 
 def test_the_default_week() -> None:
     slots = calendar(WEEKLY, utc(11, 22), 7)  # a Sunday
-    assert [slot.type for slot in slots] == [FULL] + [INCREMENTAL] * 6
+    assert [slot.task for slot in slots] == [FULL] + [INCREMENTAL] * 6
     assert slots[0].at == utc(11, 22, 2)
     assert slots[0].local == "Sun 2026-11-22 02:00 UTC"
 
 
 def test_a_full_that_coincides_with_an_incremental_wins() -> None:
-    assert [slot.type for slot in calendar(DAILY, utc(11, 22), 2)] == [FULL, INCREMENTAL]
+    assert [slot.task for slot in calendar(DAILY, utc(11, 22), 2)] == [FULL, INCREMENTAL]
     answer = due(DAILY, utc(11, 22, 2), [Attempt(INCREMENTAL, utc(11, 21, 2))])
     assert answer is not None
-    assert answer.type is FULL
+    assert answer.task is FULL
     assert due(DAILY, utc(11, 22, 3), [Attempt(FULL, utc(11, 22, 2))]) is None
 
 
@@ -65,14 +79,14 @@ def test_a_week_of_missed_slots_runs_once_with_the_newest() -> None:
     attempts = [Attempt(FULL, utc(11, 1, 2))]
     answer = due(WEEKLY, utc(11, 27, 12), attempts)
     assert answer is not None
-    assert (answer.type, answer.slot.at) == (FULL, utc(11, 22, 2))
+    assert (answer.task, answer.slot.at) == (FULL, utc(11, 22, 2))
     assert due(WEEKLY, utc(11, 27, 12, 30), [*attempts, Attempt(FULL, utc(11, 27, 12))]) is None
 
 
 def test_a_missed_incremental_runs_when_the_full_is_served() -> None:
     answer = due(WEEKLY, utc(11, 24, 12), [Attempt(FULL, utc(11, 22, 2))])
     assert answer is not None
-    assert (answer.type, answer.slot.at) == (INCREMENTAL, utc(11, 24, 2))
+    assert (answer.task, answer.slot.at) == (INCREMENTAL, utc(11, 24, 2))
     assert "was missed 600 min ago and runs once" in str(answer.reasons[0])
 
 
@@ -82,26 +96,116 @@ def test_a_slot_is_due_from_its_minute_on_and_not_before() -> None:
     assert due(WEEKLY, utc(11, 24, 2), attempts) is not None
 
 
-def test_a_failed_attempt_serves_its_slot_too() -> None:
-    assert due(WEEKLY, utc(11, 22, 2, 1), [Attempt(FULL, utc(11, 22, 2))]) is None
+def failed(task: Task, at: datetime, minutes: int = 1) -> Attempt:
+    return Attempt(task, at, Outcome.FAILED, at + timedelta(minutes=minutes))
 
 
-def test_a_copy_serves_nothing_and_a_differential_serves_incrementals() -> None:
+def test_what_failed_is_tried_again_ten_minutes_later_three_times() -> None:
+    attempts = [Attempt(INCREMENTAL, utc(11, 21, 2))]
+    now = utc(11, 22, 2)
+    begun: list[datetime] = []
+    while now < utc(11, 22, 12):
+        answer = decide(WEEKLY, now, attempts)
+        if answer.due is not None:
+            assert answer.due.tried == len(begun)
+            begun.append(now)
+            attempts.append(failed(FULL, now))
+        now += timedelta(minutes=1)
+    assert begun == [utc(11, 22, 2) + timedelta(minutes=11 * number) for number in range(4)]
+    assert [slot.at for slot in decide(WEEKLY, now, attempts).given_up] == [utc(11, 22, 2)]
+    assert due(WEEKLY, utc(11, 29, 2), [*attempts, Attempt(INCREMENTAL, utc(11, 28, 2))]) is not None
+
+
+def test_while_a_full_waits_for_its_retry_an_incremental_goes_on_and_is_looked_at_in_time() -> None:
+    answer = decide(DAILY, utc(11, 22, 2, 2), [failed(FULL, utc(11, 22, 2))])
+    assert answer.due is not None
+    assert answer.due.task is INCREMENTAL
+    assert answer.look_again_at == utc(11, 22, 2, 11)
+    assert "is tried again at 02:11:00Z" in str(answer.waiting[0])
+
+
+def test_what_was_stopped_begins_anew_at_once() -> None:
+    stopped = Attempt(FULL, utc(11, 22, 2), Outcome.STOPPED, utc(11, 22, 3))
+    assert due(WEEKLY, utc(11, 22, 3), [stopped]) is not None
+
+
+def test_an_end_in_the_future_does_not_hold_a_retry_up() -> None:
+    answer = due(WEEKLY, utc(11, 22, 2, 10), [Attempt(FULL, utc(11, 22, 2), Outcome.FAILED, utc(12, 24))])
+    assert answer is not None
+
+
+def test_a_blackout_puts_off_what_is_due_to_its_end() -> None:
+    rules = rules_of("Europe/Berlin", blackout="fri..sun 22:00-06:00", full="sun 02:00")
+    answer = decide(rules, utc(11, 22, 2), [])
+    assert answer.due is None
+    assert answer.look_again_at == utc(11, 22, 5)
+    assert "waits for the end of the blackout fri..sun 22:00-06:00" in str(answer.waiting[0])
+    assert decide(rules, utc(11, 22, 5), []).due is not None
+
+
+def test_a_blackout_over_the_doubled_hour_does_not_end_too_early() -> None:
+    rules = rules_of("Europe/Berlin", blackout="sun 01:00-02:30", full="sat 12:00")
+    assert decide(rules, utc(10, 25, 1, 29), []).due is None
+    assert decide(rules, utc(10, 25, 1, 30), []).due is not None
+
+
+def test_prune_and_verify_have_slots_of_their_own_and_backups_go_first() -> None:
+    rules = rules_of(full="daily 02:00", prune="daily 02:00", verify="daily 02:00")
+    attempts: list[Attempt] = []
+    for expected in (FULL, Task.PRUNE, Task.VERIFY):
+        answer = due(rules, utc(11, 22, 2), attempts)
+        assert answer is not None
+        assert answer.task is expected
+        attempts.append(Attempt(expected, utc(11, 22, 2)))
+    assert due(rules, utc(11, 22, 2), attempts) is None
+    assert [slot.task for slot in calendar(rules, utc(11, 22), 1)] == [FULL, Task.PRUNE, Task.VERIFY]
+
+
+def test_overdue_is_what_the_archive_lacks_after_half_the_time_to_the_next_slot() -> None:
+    hourly = rules_of(full="sun 02:00", incremental="every 1 h")
+    there = [Attempt(FULL, utc(11, 22, 2)), Attempt(INCREMENTAL, utc(11, 23, 5))]
+    assert overdue(hourly, utc(11, 23, 6, 29), there) == ()
+    (late,) = overdue(hourly, utc(11, 23, 6, 30), there)
+    assert (late.slot.at, late.slot.task, late.last) == (utc(11, 23, 6), INCREMENTAL, utc(11, 23, 5))
+    assert {one.slot.task for one in overdue(hourly, utc(11, 29, 9), there)} == {FULL, INCREMENTAL}
+    (since,) = overdue(hourly, utc(11, 29, 9), there, known_since={FULL: utc(11, 29, 3)})
+    assert since.slot.task is INCREMENTAL
+
+
+def test_a_backup_each_second_is_overdue_after_ten_minutes() -> None:
+    quick = rules_of(incremental="every 1 s")
+    assert overdue(quick, utc(11, 22, 2, 10), [Attempt(INCREMENTAL, utc(11, 22, 2))]) == ()
+    assert len(overdue(quick, utc(11, 22, 2, 11), [Attempt(INCREMENTAL, utc(11, 22, 2))])) == 1
+
+
+def test_a_differential_serves_incrementals() -> None:
     before = Attempt(FULL, utc(11, 22, 2))
     now = utc(11, 24, 3)
-    assert due(WEEKLY, now, [before, Attempt(BackupType.COPY, utc(11, 24, 2))]) is not None
+    assert due(WEEKLY, now, [before]) is not None
     assert due(WEEKLY, now, [before, Attempt(DIFFERENTIAL, utc(11, 24, 2))]) is None
+
+
+def test_what_goes_by_the_hour_has_no_hole_when_an_hour_comes_twice() -> None:
+    slots = moments(calendar(berlin("30 * * * *"), utc(10, 25), 1))
+    assert {later - earlier for earlier, later in pairwise(slots)} == {timedelta(hours=1)}
+    assert moments(calendar(berlin("30 2 * * *"), utc(10, 25), 1)) == [utc(10, 25, 0, 30)]
+
+
+def test_a_rare_day_is_found() -> None:
+    slot = next_slot(rules_of(full="0 2 29 2 *"), utc(11, 22))
+    assert slot is not None
+    assert slot.at == datetime(2028, 2, 29, 2, tzinfo=UTC)
 
 
 def test_an_attempt_from_the_future_does_not_stop_backups() -> None:
     attempts = [Attempt(FULL, utc(11, 22, 2)), Attempt(FULL, utc(12, 30))]
     answer = due(WEEKLY, utc(11, 24, 2), attempts)
     assert answer is not None
-    assert answer.type is INCREMENTAL
+    assert answer.task is INCREMENTAL
 
 
 def test_slots_from_before_the_policy_are_not_owed() -> None:
-    assert due(WEEKLY, utc(11, 24, 12), [], known_since=utc(11, 24, 11)) is None
+    assert due(WEEKLY, utc(11, 24, 12), [], known_since={FULL: utc(11, 24, 11), INCREMENTAL: utc(11, 24, 11)}) is None
     assert due(WEEKLY, utc(11, 24, 12), []) is not None
 
 
@@ -126,7 +230,7 @@ def test_jitter_is_the_same_for_one_name_and_spread_over_names() -> None:
 
 
 def test_jitter_moves_every_slot_of_a_database_alike() -> None:
-    rules = ScheduleRules(full=WEEKLY.full, incremental=WEEKLY.incremental, jitter_seconds_max=600)
+    rules = replace(WEEKLY, jitter_seconds_max=600)
     late = timedelta(seconds=jitter_seconds("orders", 600))
     assert moments(calendar(rules, utc(11, 23), 3, database="orders")) == [
         slot.at + late for slot in calendar(WEEKLY, utc(11, 23), 3)
@@ -134,7 +238,7 @@ def test_jitter_moves_every_slot_of_a_database_alike() -> None:
 
 
 def test_a_slot_of_yesterday_that_the_jitter_moved_past_midnight_is_seen() -> None:
-    rules = ScheduleRules(full=parse_calendar("sun 23:59"), jitter_seconds_max=43200)
+    rules = rules_of(full="sun 23:59", jitter_seconds_max=43200)
     late = jitter_seconds("orders", 43200)
     assert late > 60
     expected = utc(11, 22, 23, 59) + timedelta(seconds=late)
@@ -156,8 +260,8 @@ def wall_clock_oracle(rules: ScheduleRules, start: datetime, days: int) -> set[d
     A slot that the wall clock never shows is one that the change of time skipped;
     it belongs to as long after midnight as the clock was then slow.
     """
-    zone, text = ZoneInfo(rules.timezone), rules.incremental
-    assert text is not None
+    zone, (text,) = ZoneInfo(rules.timezone), rules.calendars[INCREMENTAL].parts
+    assert isinstance(text, TimesOnDays)
     found: dict[tuple[object, ...], datetime] = {}
     moment = start - timedelta(days=3)
     shown: dict[datetime, datetime] = {}
@@ -169,7 +273,7 @@ def wall_clock_oracle(rules: ScheduleRules, start: datetime, days: int) -> set[d
     while day < (start + timedelta(days=days + 2)).date():
         for at in text.times:
             wall = datetime.combine(day, at)
-            if wall.weekday() not in text.days:
+            if wall.weekday() not in text.weekdays:
                 continue
             steps = 0
             while wall - timedelta(minutes=15 * steps) not in shown:
@@ -182,7 +286,7 @@ def wall_clock_oracle(rules: ScheduleRules, start: datetime, days: int) -> set[d
 @settings(max_examples=120, deadline=None)
 @given(zones, words, days_of_year)
 def test_the_calendar_equals_the_wall_clock_walked_by_minutes(zone: str, text: str, day: int) -> None:
-    rules = ScheduleRules(timezone=zone, incremental=parse_calendar(text))
+    rules = rules_of(zone, incremental=text)
     start = utc(1, 1) + timedelta(days=day)
     assert set(moments(calendar(rules, start, 4))) == wall_clock_oracle(rules, start, 4)
 
@@ -190,7 +294,7 @@ def test_the_calendar_equals_the_wall_clock_walked_by_minutes(zone: str, text: s
 @settings(max_examples=50, deadline=None)
 @given(zones, days_of_year, st.lists(st.integers(1, 60), min_size=1, max_size=30))
 def test_a_service_that_ticks_unevenly_starts_each_newest_slot_once(zone: str, day: int, pauses: list[int]) -> None:
-    rules = ScheduleRules(timezone=zone, full=parse_calendar("sun 02:30"), incremental=parse_calendar("daily 02:30"))
+    rules = rules_of(zone, full="sun 02:30", incremental="daily 02:30")
     now = utc(1, 1) + timedelta(days=day)
     attempts = [Attempt(FULL, now)]
     previous = now
@@ -200,10 +304,10 @@ def test_a_service_that_ticks_unevenly_starts_each_newest_slot_once(zone: str, d
         answer = due(rules, now, attempts)
         assert (answer is not None) == bool(slots)
         if answer is not None:
-            expected = FULL if any(slot.type is FULL for slot in slots) else INCREMENTAL
-            assert answer.type is expected
-            assert answer.slot.at == max(slot.at for slot in slots if slot.type is expected)
-            attempts.append(Attempt(answer.type, now))
+            expected = FULL if any(slot.task is FULL for slot in slots) else INCREMENTAL
+            assert answer.task is expected
+            assert answer.slot.at == max(slot.at for slot in slots if slot.task is expected)
+            attempts.append(Attempt(answer.task, now))
             assert due(rules, now, attempts) is None
         previous = now
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backupd.errors import ConfigInvalid
+from backupd.model.rules import Task
 from backupd.policy.load import load_policy
 from backupd.policy.schema import policy_json_schema
 from backupd.policy.skim import skim
@@ -20,7 +21,7 @@ INVALID = sorted((ROOT / "tests" / "policies_invalid").glob("*.toml"))
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.stem)
 def test_a_shown_policy_works_as_it_stands(path: Path) -> None:
     loaded = load_policy(path)
-    assert loaded.policy.schedule_rules().full is not None
+    assert Task.FULL in loaded.policy.schedule_rules().calendars
     assert not loaded.policy.retention_rules().is_empty
     # The only thing odd about an example is that it is named after its idea.
     assert all("would be easier to find" in warning for warning in loaded.warnings)

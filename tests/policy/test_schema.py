@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import time, timedelta
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 import backupd
-from backupd.model.rules import RetentionRules, SourceRule, SourceRules
+from backupd.model.calendar import parse_calendar
+from backupd.model.rules import RetentionRules, SourceRule, SourceRules, Task
 from backupd.policy.postgres import PROVIDERS
 from backupd.policy.schema import Policy, policy_json_schema
 from backupd.policy.service_file import ServiceFile
@@ -48,14 +49,25 @@ def test_durations(text: str, seconds: float) -> None:
     assert read_duration(text) == seconds
 
 
+_TASK_WORDS = {task.value for task in Task}
+
+
 def test_the_smallest_policy_has_safe_defaults() -> None:
     policy = Policy.model_validate(SMALLEST)
     assert policy.freeze.seconds_max == 20
     assert policy.source.rule == "passive-only"
     assert policy.sqlite.log_file_bytes_max == 4 * 2**20
     assert policy.retention_rules().is_empty
-    assert policy.schedule_rules().full is None
+    assert policy.schedule_rules().calendars == {}
     assert policy.archive_path == "/backups"
+
+
+def test_every_task_of_a_schedule_is_handed_over() -> None:
+    words = {task.value: f"sun 0{number}:00" for number, task in enumerate(Task)}
+    rules = Policy.model_validate({**SMALLEST, "schedule": words}).schedule_rules()
+    assert {task: str(calendar) for task, calendar in rules.calendars.items()} == {
+        Task(name): text for name, text in words.items()
+    }
 
 
 def test_the_rules_are_handed_over_as_values() -> None:
@@ -67,9 +79,8 @@ def test_the_rules_are_handed_over_as_values() -> None:
             "source": {"lag_logs_max": 5, "wait_seconds_max": "1min"},
         }
     )
-    full = policy.schedule_rules().full
-    assert full is not None
-    assert (full.days, full.times) == (frozenset({6}), (time(2, 0),))
+    rules = policy.schedule_rules()
+    assert (rules.timezone, rules.calendars) == ("Europe/Berlin", {Task.FULL: parse_calendar("sun 02:00")})
     assert policy.retention_rules() == RetentionRules(
         keep_days=28, keep_within=timedelta(days=90), keep_fulls_min=2, keep_daily=7, timezone="Europe/Berlin"
     )
@@ -193,7 +204,8 @@ def test_every_field_says_what_it_is_and_its_unit(field: str, description: str |
 @pytest.mark.parametrize("field", sorted({name for name, _ in (*_fields(Policy), *_fields(ServiceFile))}))
 def test_every_field_is_read_somewhere_outside_the_policy(field: str) -> None:
     name = field.partition(".")[2]
-    read = re.compile(rf"\.{name}\b")
+    # What a schedule asks for is handed over by its task, which the deciding function walks through.
+    read = re.compile(rf"\.{name}\b" if name not in _TASK_WORDS else r"\brules\.calendars\b")
     assert any(read.search(source) for source in _sources()), f"{field} does nothing"
 
 

@@ -15,7 +15,8 @@ from backupd.model.position import Position
 from backupd.model.records import BackupType, LogKind
 from backupd.model.states import RunState
 from backupd.ports import ClosedLog
-from backupd.runs.backup import BackupOutcome, run_backup
+from backupd.runs.backup import run_backup
+from backupd.runs.backup_outcome import BackupOutcome
 from backupd.runs.listing import failed_runs, list_backups, show_backup
 from backupd.runs.recover import run_recover
 from backupd.runs.restore import run_restore

@@ -8,7 +8,8 @@ from backupd.archive.verify import Level, verify_database
 from backupd.decide.restore_path import RestoreWish
 from backupd.errors import Refused
 from backupd.model.records import BackupRecord, BackupType
-from backupd.runs.backup import BackupOutcome, run_backup
+from backupd.runs.backup import run_backup
+from backupd.runs.backup_outcome import BackupOutcome
 from backupd.runs.listing import list_backups
 from backupd.runs.prune import run_prune
 from backupd.runs.restore import run_restore

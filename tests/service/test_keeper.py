@@ -9,7 +9,7 @@ import pytest
 
 from backupd.errors import Busy, NotHealthy
 from backupd.service.keeper import BACKOFF_SECONDS, Keeper
-from backupd.service.main import keep_going, stop_all
+from backupd.service.serve import keep_going, stop_all
 
 
 class Pair:

@@ -11,7 +11,7 @@ import pytest
 from backupd.bootstrap import House
 from backupd.errors import Busy
 from backupd.runs import recover
-from backupd.service.main import recover_first
+from backupd.service.serve import recover_first
 
 
 def house_of(context: object) -> House:

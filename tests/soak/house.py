@@ -70,8 +70,8 @@ class Installation:
 
     # --- commands ---------------------------------------------------------------
 
-    def init(self) -> None:
-        """Write config and policy, as a person would."""
+    def init(self, *, schedule: bool = False) -> None:
+        """Write config and policy, as a person would; the service keeps a ``schedule`` only where that is the test."""
         copies = ["--copy", f"a={self.active}", "--copy", f"b={self.passive}", "--active", "a"]
         made = self.ctl(
             "init", str(self.config.parent), "--database", "orders", *copies, "--archive", f"file://{self.archive}"
@@ -82,6 +82,8 @@ class Installation:
         text = policy.read_text()
         extra = "".join(f"{name} = {json.dumps(value)}\n" for name, value in self._options.items())
         policy.write_text(text.replace("[sqlite]\n", "[sqlite]\n" + extra))
+        if not schedule:  # a test that runs at 02:00 UTC would meet a backup that it did not ask for
+            self.config.write_text(self.config.read_text() + "schedule = false\n")
 
     def environment(self) -> dict[str, str]:
         """What backupd's processes get."""

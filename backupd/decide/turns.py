@@ -1,0 +1,64 @@
+"""Decides which of the runs that are due begin now, when a host and an archive can do only so much at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from backupd.decide.reasons import Reason
+from backupd.decide.schedule import TASKS, Due
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many runs go on at once on this host, and to one archive."""
+
+    runs_max: int = 2
+    runs_per_archive_max: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A run that is due, of a database and to an archive."""
+
+    database: str
+    archive: str
+    due: Due
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Which begin, in this order, and why the others wait."""
+
+    begin: tuple[Candidate, ...]
+    wait: tuple[tuple[Candidate, Reason], ...]
+
+
+def choose_turns(candidates: Iterable[Candidate], running: Sequence[tuple[str, str]], caps: Caps) -> Turns:
+    """Those that have waited longest go first; a database never has two runs.
+
+    Args:
+        candidates: what is due.
+        running: the database and the archive of each run that goes on now.
+        caps: how many may.
+    """
+    busy = {database for database, _ in running}
+    per_archive = Counter(archive for _, archive in running)
+    count = len(running)
+    begin: list[Candidate] = []
+    wait: list[tuple[Candidate, Reason]] = []
+    for one in sorted(candidates, key=lambda one: (one.due.slot.at, TASKS.index(one.due.task), one.database)):
+        if one.database in busy:
+            wait.append((one, Reason("running", f"a run of {one.database} goes on")))
+        elif count >= caps.runs_max:
+            wait.append((one, Reason("host-cap", f"{count} runs go on on this host, and {caps.runs_max} may")))
+        elif per_archive[one.archive] >= caps.runs_per_archive_max:
+            sentence = f"{per_archive[one.archive]} runs go on to {one.archive}, and {caps.runs_per_archive_max} may"
+            wait.append((one, Reason("archive-cap", sentence)))
+        else:
+            begin.append(one)
+            busy.add(one.database)
+            per_archive[one.archive] += 1
+            count += 1
+    return Turns(tuple(begin), tuple(wait))

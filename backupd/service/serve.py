@@ -1,0 +1,222 @@
+"""Everything that the service does, side by side: replication, the schedule, the looks; from start to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd import __version__
+from backupd.errors import BackupdError, Busy, ConfigInvalid, NotFound
+from backupd.model.alarm import Alarm, Severity
+from backupd.service.board import Board
+from backupd.service.folder import fingerprint
+from backupd.service.keeper import Keeper
+from backupd.service.notify import Notifier
+
+if TYPE_CHECKING:
+    from backupd.bootstrap import House
+    from backupd.service.rota import Rota
+
+LOG = logging.getLogger("service")
+TICK_SECONDS = 0.25
+# How often it is looked whether the policy files have changed.
+_FOLDER_SECONDS = 5.0
+
+
+def serve(config: Path, stop: threading.Event, reload: threading.Event | None = None) -> None:
+    """Open the house and serve until ``stop`` is set; ``reload`` asks to read the policies anew.
+
+    Raises:
+        ConfigInvalid: the config or a policy cannot be used; nothing was started.
+        NotFound: there is no policy.
+        Busy: another service runs on the same state directory.
+    """
+    from backupd.bootstrap import open_house
+    from backupd.journal.lease import RunLease
+
+    house = open_house(config)
+    try:
+        lease = RunLease(house.config.state_dir / "service.lock", run="the service backupd", now=_now)
+        try:
+            lease.acquire()
+        except Busy as busy:
+            raise Busy(
+                f"another backupd serves {house.config.state_dir}",
+                because=busy.because,
+                next_step="use that one, or stop it first" + (f": kill {pid}" if (pid := busy.details["pid"]) else ""),
+            ) from None
+        try:
+            Service(house, reload or threading.Event()).run(stop)
+        finally:
+            lease.release()
+    finally:
+        house.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Service:
+    """One node's service: recovers first, then serves, and ends gently."""
+
+    def __init__(self, house: House, reload: threading.Event) -> None:
+        self._house, self._reload = house, reload
+        self.board = Board()
+        self._keepers = [Keeper(replicator) for replicator in house.replicators()]
+        self._notifier = Notifier()
+        self._rota = self._make_rota()
+        self._folder = fingerprint(house.config.policies_dir)
+        self._next_look = 0.0
+        self._invalid: ConfigInvalid | None = None
+
+    def _make_rota(self) -> Rota | None:
+        options = self._house.config.options
+        if not options.schedule:
+            return None
+        from backupd.decide.turns import Caps
+        from backupd.service.rota import Rota
+
+        return Rota(self._house, Caps(options.runs_max, options.runs_per_archive_max))
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until ``stop`` is set. Raises NotFound: there is no policy."""
+        from backupd.service.watch import Watch
+
+        databases, rota = self._house.databases(), self._rota
+        if not databases:
+            raise NotFound(
+                "there is nothing to do",
+                because=f"{self._house.config.policies_dir} holds no policy",
+                next_step="write one with: backupctl init DIR --database NAME --copy a=PATH --copy b=PATH --active a",
+            )
+        facts = {"version": __version__, "pid": os.getpid(), "databases": ",".join(databases)}
+        LOG.info("backupd starts", extra={"facts": facts})
+        for name in sorted(set(databases) - {keeper.database for keeper in self._keepers}):
+            recover_first(self._house, name)
+        options = self._house.config.options
+        watch = Watch(
+            self._house,
+            self.board,
+            every_seconds=options.look_seconds,
+            words=rota.words if rota else lambda _: {},
+            alarms=self.alarms,
+        )
+        try:
+            if rota is not None:
+                rota.start()
+            watch.start()
+            self._notifier.ready(f"serving {len(databases)} databases")
+            self._go_round(stop)
+        finally:
+            LOG.info("backupd stops", extra={"facts": {"pid": os.getpid()}})
+            self._notifier.stopping()
+            watch.stop()
+            if rota is not None:
+                rota.stop(options.stop_seconds_max)
+            stop_all(self._keepers)
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """What is wrong with the service itself, and runs that it has given up."""
+        own = []
+        if (invalid := self._invalid) is not None:
+            own.append(_policy_alarm(invalid))
+        return (*own, *(self._rota.alarms() if self._rota else ()))
+
+    def _go_round(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            now = time.monotonic()
+            for keeper in self._keepers:
+                keeper.tick(now)
+            if self._rota is not None:
+                self._rota.tick()
+            self._see_to_policies(now)
+            self._notifier.alive(now)
+            stop.wait(TICK_SECONDS)
+
+    # --- policies ---
+
+    def _see_to_policies(self, now: float) -> None:
+        if now >= self._next_look:
+            self._next_look = now + _FOLDER_SECONDS
+            folder = fingerprint(self._house.config.policies_dir)
+            if folder != self._folder:
+                self._folder = folder
+                self._reload.set()
+        if self._reload.is_set():
+            self._reload.clear()
+            self._notifier.reloading()
+            self._read_policies()
+            self._notifier.ready(f"serving {len(self._house.databases())} databases")
+
+    def _read_policies(self) -> None:
+        """Go by the policies as they are in the folder now; when one is wrong, by those that we have."""
+        try:
+            changed = self._house.reload()
+        except ConfigInvalid as error:
+            self._invalid = error
+            facts = {"problem": error.problem, "because": error.because}
+            LOG.error("the policies stay as they were", extra={"facts": facts})
+            return
+        self._invalid = None
+        LOG.info("policies read", extra={"facts": {"changed": ",".join(changed) or "none"}})
+        known = set(self._house.databases())
+        self._renew_keepers(set(changed))
+        for name in changed:
+            if self._rota is not None:
+                if name in known:
+                    self._rota.look_at([name])
+                else:
+                    self._rota.forget(name)
+
+    def _renew_keepers(self, changed: set[str]) -> None:
+        """Replication whose policy is another one begins anew; what is as it was is not touched."""
+        ended = [keeper for keeper in self._keepers if keeper.database in changed]
+        stop_all(ended)
+        kept = [keeper for keeper in self._keepers if keeper.database not in changed]
+        new = [Keeper(one) for one in self._house.replicators() if one.database in changed]
+        self._keepers = [*kept, *new]
+
+
+def _policy_alarm(invalid: ConfigInvalid) -> Alarm:
+    return Alarm(
+        "",
+        "policy-invalid",
+        f"the policies in use are not those in the folder: {invalid.problem} ({invalid.because})",
+        severity=Severity.CRITICAL,
+        next_step="backupctl policy check",
+    )
+
+
+def recover_first(house: House, database: str) -> None:
+    """End what a dead run has left on servers that replicate by themselves: a pause of replay above all."""
+    from backupd.runs.recover import run_recover
+
+    try:
+        for sentence in run_recover(house.context(database)):
+            LOG.info("recovered: %s", sentence, extra={"facts": {"database": database}})
+    except BackupdError as error:
+        LOG.warning("not recovered: %s (%s)", error.problem, error.because, extra={"facts": {"database": database}})
+
+
+def keep_going(keepers: Sequence[Keeper], stop: threading.Event, clock: Callable[[], float]) -> None:
+    """Tick every keeper a few times a second until ``stop`` is set."""
+    while not stop.is_set():
+        for keeper in keepers:
+            keeper.tick(clock())
+        stop.wait(TICK_SECONDS)
+
+
+def stop_all(keepers: Sequence[Keeper]) -> None:
+    """Stop all at the same time: each may need seconds to ship its last log."""
+    threads = [threading.Thread(target=keeper.stop, name=f"stop {keeper.database}") for keeper in keepers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

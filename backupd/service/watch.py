@@ -1,0 +1,103 @@
+"""Looks at every database again and again, and writes what it sees on the board; one thread, one look at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from backupd.errors import BackupdError
+from backupd.journal.records import JsonValue
+from backupd.model.alarm import Alarm, Severity
+from backupd.runs.scheduled import known_since, overdue_in_archive
+from backupd.runs.status import status_of
+from backupd.service.board import Board, Seen
+
+if TYPE_CHECKING:
+    from backupd.bootstrap import House
+    from backupd.decide.schedule import Overdue
+    from backupd.runs.context import RunContext
+
+LOG = logging.getLogger("service")
+
+
+class Watch:
+    """The one who looks; ``words`` tells what the rota does with a database, ``alarms`` what it has given up."""
+
+    def __init__(
+        self,
+        house: House,
+        board: Board,
+        *,
+        every_seconds: float,
+        words: Callable[[str], dict[str, JsonValue]],
+        alarms: Callable[[], tuple[Alarm, ...]],
+    ) -> None:
+        self._house, self._board, self._every = house, board, every_seconds
+        self._words, self._alarms = words, alarms
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._go_round, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the look that goes on; it is not waited for long, for a server that is away may hold it."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def look(self, database: str) -> None:
+        """Look at one database now, and write it on the board. Never raises for what the world did."""
+        try:
+            context = self._house.context(database)
+            status = status_of(context)
+            own = [*_overdue(context), *(one for one in self._alarms() if one.database == database)]
+        except BackupdError as error:
+            LOG.warning("cannot look: %s", error.problem, extra={"facts": {"database": database}})
+            return
+        details = status.get("alarm_details")
+        sentences = status["alarms"] if isinstance(status["alarms"], list) else []
+        told: list[JsonValue] = [*(details if isinstance(details, list) else [])]
+        told += [dict(one.to_json()) for one in own]
+        said: list[JsonValue] = [*sentences, *(one.sentence for one in own)]
+        seen = {**status, "schedule": self._words(database), "alarms": said, "alarm_details": told}
+        self._board.put(Seen(database, self._house.clock.now(), seen))
+
+    def _go_round(self) -> None:
+        while not self._stop.is_set():
+            began = self._house.clock.monotonic()
+            databases = self._house.databases()
+            for database in databases:
+                if self._stop.is_set():
+                    return
+                try:
+                    self.look(database)
+                except Exception:  # a bug about one database must not blind the service for all
+                    LOG.exception("a look ended with a bug", extra={"facts": {"database": database}})
+            for gone in {seen.database for seen in self._board.all()} - set(databases):
+                self._board.remove(gone)
+            self._stop.wait(max(1.0, self._every - (self._house.clock.monotonic() - began)))
+
+
+def _overdue(context: RunContext) -> list[Alarm]:
+    now = context.clock.now()
+    try:
+        late = overdue_in_archive(context, now, known_since(context, remember=False))
+    except BackupdError:
+        return []  # the archive is away, and an alarm says so
+    return [_alarm(context.database, one) for one in late]
+
+
+def _alarm(database: str, late: Overdue) -> Alarm:
+    last = f"the last one began at {late.last:%Y-%m-%d %H:%M:%SZ}" if late.last else "there is none in the archive"
+    return Alarm(
+        database,
+        "backup-overdue",
+        f"the {late.slot.task} of {late.slot.local} is overdue: {last}",
+        subject=late.slot.task.value,
+        severity=Severity.CRITICAL,
+        next_step=f"backupctl explain schedule {database}",
+    )

@@ -1,0 +1,95 @@
+"""One scheduled run in a process of its own, which tells the service over a pipe how it ended.
+
+A run that crashes, is killed or eats memory harms nothing but itself, and it ends
+gently on SIGTERM, as a command does on Ctrl-C.  One whose service dies goes on to
+its end: it holds the lease, so that nobody begins another one meanwhile.
+"""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from backupd.errors import BackupdError, Busy
+from backupd.model.rules import Task
+from backupd.steps import set_process_role
+
+if TYPE_CHECKING:
+    from backupd.policy.load import LoadedPolicy, ServiceConfig
+
+
+class Ending(StrEnum):
+    """How a run ended, as the service tells them apart."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    BUSY = "busy"  # somebody else works on the database: not a try
+    SERVED = "served"  # somebody else has done it
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to run, by which policy; ``slot_at`` None: now, because a person wants it."""
+
+    config: ServiceConfig
+    policy: LoadedPolicy
+    task: Task
+    slot_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How it ended, in one line; ``error`` has the three lines of an error, or a traceback, which only a bug has."""
+
+    ending: Ending
+    says: str
+    error: tuple[str, ...] = ()
+
+
+def work(order: Order, pipe: Connection) -> None:
+    """The whole life of the process."""
+    set_process_role("run")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the service, too, which tells us by SIGTERM
+    signal.signal(signal.SIGTERM, _stop)
+    report = _carry_out(order)
+    with suppress(OSError):  # the service is gone; the journal has it all
+        pipe.send(report)
+        pipe.close()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    signal.signal(number, signal.SIG_IGN)  # what was begun is undone now, and not cut short
+    raise KeyboardInterrupt
+
+
+def _carry_out(order: Order) -> Report:
+    from backupd.bootstrap import House, SystemClock
+    from backupd.runs.scheduled import AlreadyServed, run_scheduled
+
+    try:
+        database = order.policy.policy.database
+        house = House(order.config, SystemClock(), policies={database: order.policy})
+        try:
+            says = run_scheduled(house.context(database), order.task, order.slot_at)
+        finally:
+            house.close()
+    except AlreadyServed as served:
+        return Report(Ending.SERVED, f"{served.problem}: {served.because}")
+    except Busy as busy:
+        return Report(Ending.BUSY, f"{busy.problem}: {busy.because}", tuple(busy.lines()))
+    except BackupdError as error:
+        return Report(Ending.FAILED, f"{error.problem}: {error.because}", tuple(error.lines()))
+    except KeyboardInterrupt:
+        return Report(Ending.STOPPED, "the service was told to stop")
+    except Exception as bug:  # noqa: BLE001 - a bug in one run is told, and the service goes on
+        return Report(Ending.FAILED, f"a bug: {type(bug).__name__}: {bug}", tuple(traceback.format_exception(bug)))
+    return Report(Ending.DONE, says)
