@@ -1,13 +1,15 @@
-"""Decides which of the runs that are due begin now, when a host and an archive can do only so much at once."""
+"""Decides whose turn it is: which node runs a schedule, and which of its runs begin when only so many may at once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backupd.decide.reasons import Reason
 from backupd.decide.schedule import TASKS, Due
+from backupd.model.pair import PairStatus
+from backupd.model.rules import SourceRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,25 @@ def choose_turns(candidates: Iterable[Candidate], running: Sequence[tuple[str, s
             per_archive[one.archive] += 1
             count += 1
     return Turns(tuple(begin), tuple(wait))
+
+
+def not_our_turn(pair: PairStatus, nodes: Mapping[str, str | None], node: str, rule: SourceRule) -> Reason | None:
+    """Why a database's schedule is another node's to run now; None when it is ours.
+
+    It is the passive's node that runs it, so a failover moves the work without an
+    edit.  When the passive does not answer and the policy lets the active be read
+    instead, it is the active's.
+
+    Args:
+        pair: the copies as they are now.
+        nodes: the node of each copy by its name, None where the policy names none.
+        node: this one.
+        rule: what a backup may be read from.
+    """
+    source = pair.passive
+    if source.seen_at is None and rule is SourceRule.PREFER_PASSIVE and nodes.get(pair.active.name) is not None:
+        source = pair.active
+    wanted = nodes.get(source.name)
+    if wanted is None or wanted == node:
+        return None
+    return Reason("not-our-turn", f"the {source.role} copy {source.name} is on {wanted}, and this is {node}")

@@ -30,6 +30,13 @@ class CopyPlace(Section):
         default=None, description="postgres: where this copy's files are on the host of its server, absolute."
     )
 
+    node: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Which node this copy lives on, by its [service] node; the schedule runs where the passive is. "
+        "Empty: every node that has this policy may run it.",
+    )
+
     @property
     def place(self) -> str:
         """The file or the directory that this copy is."""
@@ -56,7 +63,8 @@ def check_copies(engine: str, copies: Mapping[str, CopyPlace]) -> None:
 
 def _key_problems(engine: str, name: str, copy: CopyPlace) -> list[tuple[tuple[str, ...], str]]:
     needed = NEEDED[engine]
-    wrong = [key for key in CopyPlace.model_fields if key in copy.model_fields_set and key not in needed]
+    own = (*needed, "node")
+    wrong = [key for key in CopyPlace.model_fields if key in copy.model_fields_set and key not in own]
     problems: list[tuple[tuple[str, ...], str]] = [
         ((name, key), f"a copy of the engine {engine} has no {key}; it has {' and '.join(needed)}") for key in wrong
     ]

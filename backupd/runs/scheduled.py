@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backupd.archive import names
 from backupd.decide.schedule import BACKUPS, Attempt, Outcome, Overdue, overdue, serves
 from backupd.decide.slots import newest_slot
+from backupd.decide.turns import not_our_turn
 from backupd.durable import read_json, write_json
 from backupd.errors import NotFound, Refused
 from backupd.journal.records import RunKind
@@ -31,6 +32,10 @@ _RUNS_LOOKED_AT = 50
 _KNOWN_FILE = "schedule.json"
 _TASK_WORDS = frozenset(task.value for task in Task)
 _DONE = frozenset({RunState.COMPLETE, RunState.PENDING})
+
+
+class NotOurTurn(Refused):
+    """The copy that this database is backed up from lives on another node."""
 
 
 class AlreadyServed(Refused):
@@ -133,9 +138,12 @@ def run_scheduled(context: RunContext, task: Task, slot_at: datetime | None) -> 
     person wants it, whatever there is already.
 
     Raises:
+        NotOurTurn: it is the other node's to do.
         AlreadyServed: there is nothing to do any more.
         ArchiveUnreachable: a verify could not read all; and whatever the run itself raises.
     """
+    if slot_at is not None:
+        _refuse_turn(context)
     if task in BACKUPS:
         made = run_backup(
             context,
@@ -153,6 +161,17 @@ def run_scheduled(context: RunContext, task: Task, slot_at: datetime | None) -> 
     if verified.unreachable is not None:
         raise verified.unreachable
     return f"{verified.objects_checked} objects are sound"
+
+
+def _refuse_turn(context: RunContext) -> None:
+    nodes = {name: copy.node for name, copy in context.policy.copies.items()}
+    if not any(nodes.values()):
+        return
+    reason = not_our_turn(context.writer.pair(), nodes, context.node, context.policy.source_rules().rule)
+    if reason is not None:
+        raise NotOurTurn(
+            f"{context.database} is not run here now", because=reason.sentence, next_step="nothing: the other node does"
+        )
 
 
 def _refuse_served(context: RunContext, task: Task, slot_at: datetime | None) -> None:

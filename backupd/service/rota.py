@@ -35,6 +35,9 @@ logging.getLogger("apscheduler").setLevel(logging.WARNING)  # each ring is no ne
 _ROUND_SECONDS = 30.0
 # How long after somebody else held the database we ask again.
 _BUSY_SECONDS = 15.0
+# How long after it was the other node's turn we ask whose it is now, or whether that node has done it.
+_TURN_SECONDS = 60.0
+_NO_TRY = {Ending.BUSY: _BUSY_SECONDS, Ending.NOT_OURS: _TURN_SECONDS}
 _JOIN_SECONDS = 5.0
 
 
@@ -244,11 +247,12 @@ class Rota:
             place.said = f"{due.task}: {report.ending}: {report.says}"
             if report.ending is Ending.FAILED:
                 place.last_failure = report.says
-            if report.ending is Ending.BUSY:
-                place.not_before = self._house.clock.monotonic() + _BUSY_SECONDS
+            wait = _NO_TRY.get(report.ending)
+            if wait is not None:
+                place.not_before = self._house.clock.monotonic() + wait
         now = self._house.clock.now()
-        if report.ending is Ending.BUSY:
-            self._ring(database, now + timedelta(seconds=_BUSY_SECONDS))
+        if wait is not None:
+            self._ring(database, now + timedelta(seconds=wait))
             return
         if running.by_hand:
             return

@@ -33,6 +33,7 @@ class Ending(StrEnum):
     STOPPED = "stopped"
     BUSY = "busy"  # somebody else works on the database: not a try
     SERVED = "served"  # somebody else has done it
+    NOT_OURS = "not-ours"  # the other node's to do: not a try
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _carry_out(order: Order) -> Report:
     from backupd.bootstrap import House, SystemClock
-    from backupd.runs.scheduled import AlreadyServed, run_scheduled
+    from backupd.runs.scheduled import AlreadyServed, NotOurTurn, run_scheduled
 
     try:
         database = order.policy.policy.database
@@ -84,6 +85,8 @@ def _carry_out(order: Order) -> Report:
             house.close()
     except AlreadyServed as served:
         return Report(Ending.SERVED, f"{served.problem}: {served.because}")
+    except NotOurTurn as turn:
+        return Report(Ending.NOT_OURS, f"not our turn: {turn.because}")
     except Busy as busy:
         return Report(Ending.BUSY, f"{busy.problem}: {busy.because}", tuple(busy.lines()))
     except BackupdError as error:

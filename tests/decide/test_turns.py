@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.decide.schedule import Due
 from backupd.decide.slots import Slot
-from backupd.decide.turns import Candidate, Caps, choose_turns
-from backupd.model.rules import Task
+from backupd.decide.turns import Candidate, Caps, choose_turns, not_our_turn
+from backupd.model.pair import CopyRole, CopyState, CopyStatus, PairStatus
+from backupd.model.rules import SourceRule, Task
 
 AT = datetime(2026, 11, 22, 2, tzinfo=UTC)
 
@@ -38,6 +40,38 @@ def test_an_archive_that_is_busy_does_not_hold_up_another_one() -> None:
     turns = choose_turns(waiting, [("z", "s3://x")], Caps(9, 1))
     assert [one.database for one in turns.begin] == ["b"]
     assert turns.wait[0][1].code == "archive-cap"
+
+
+def pair(*, passive: str = "b", answers: bool = True) -> PairStatus:
+    active = "a" if passive == "b" else "b"
+    return PairStatus(
+        "orders",
+        "postgres",
+        CopyStatus(active, CopyRole.ACTIVE, CopyState.HEALTHY, "", seen_at=AT),
+        CopyStatus(passive, CopyRole.PASSIVE, CopyState.HEALTHY, "", seen_at=AT if answers else None),
+        None,
+    )
+
+
+@pytest.mark.parametrize("node", ["one", "two"])
+@pytest.mark.parametrize("passive", ["a", "b"])
+def test_a_schedule_runs_where_the_passive_is_and_a_failover_moves_it(node: str, passive: str) -> None:
+    reason = not_our_turn(pair(passive=passive), {"a": "one", "b": "two"}, node, SourceRule.PASSIVE_ONLY)
+    assert (reason is None) == ({"a": "one", "b": "two"}[passive] == node)
+    if reason is not None:
+        assert str(reason).endswith(f"and this is {node}")
+
+
+def test_where_no_node_is_named_each_may_run_it() -> None:
+    assert not_our_turn(pair(), {"a": None, "b": None}, "one", SourceRule.PASSIVE_ONLY) is None
+
+
+def test_a_silent_passive_leaves_the_turn_to_the_active_where_that_may_be_read() -> None:
+    nodes = {"a": "one", "b": "two"}
+    silent = pair(answers=False)
+    assert not_our_turn(silent, nodes, "one", SourceRule.PREFER_PASSIVE) is None
+    assert not_our_turn(silent, nodes, "two", SourceRule.PREFER_PASSIVE) is not None
+    assert not_our_turn(silent, nodes, "one", SourceRule.PASSIVE_ONLY) is not None
 
 
 names = st.sampled_from("abcdef")
