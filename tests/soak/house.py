@@ -119,12 +119,12 @@ class Installation:
 
     # --- the service --------------------------------------------------------------
 
-    def start_service(self) -> None:
-        """``backupd`` in the background."""
+    def start_service(self, **environment: str) -> None:
+        """``backupd`` in the background; what its processes get besides."""
         with open(self.root / "service.log", "ab") as log:
             self.service = subprocess.Popen(
                 [sys.executable, "-m", "backupd.service.main", "--config", str(self.config)],
-                env=self.environment(),
+                env={**self.environment(), **environment},
                 stderr=log,
                 cwd=ROOT,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import time
@@ -83,6 +84,29 @@ def test_a_service_takes_backups_on_time_goes_on_after_a_kill_and_follows_its_po
     slots = [line.split("slot=")[1] for line in home.said().splitlines() if 'event="a run begins"' in line]
     tasks = [line.split("type=")[1].split()[0] for line in home.said().splitlines() if 'event="a run begins"' in line]
     assert len(set(zip(tasks, slots, strict=True))) == len(slots)
+
+
+def test_a_run_that_dies_harms_nobody_is_tried_again_and_given_up_until_its_next_slot(home: Home) -> None:
+    home.schedule(full="every 168 h")
+    home.policy.write_text(
+        home.policy.read_text().replace("[schedule]", '[schedule]\nretry_seconds = "2s"\nretries_max = 1')
+    )
+    state = home.config.parent / "state" / "orders"
+    state.mkdir(parents=True)
+    words = json.dumps({"full": {"words": "every 168 h UTC", "since": "2026-01-01T00:00:00+00:00"}})
+    (state / "schedule.json").write_text(words)  # so that the slot of this week is owed
+    home.start_service(BACKUPD_FAULT="die:3@pipeline.", BACKUPD_FAULT_ROLE="run")
+    home.wait("the end of it", lambda: home.said().count("a run ended: failed") == 2)
+    assert home.said().count('says="its process ended without a word, with status -9"') == 2
+    answer = home.ctl_json("explain", "schedule", "orders")
+    assert (answer["due"], [one["type"] for one in answer["given_up"]]) == (None, ["full"])
+    assert home.types() == []
+    home.stop_service()
+    home.start_service()
+    home.wait("replication", lambda: home.said().count('event="replication started"') == 2)
+    made = home.ctl("backup", "orders", "--type", "full")
+    assert made.returncode == 0, made.stderr
+    assert home.ctl_json("explain", "schedule", "orders")["given_up"] == []
 
 
 @pytest.mark.slow
