@@ -13,7 +13,7 @@ from backupd.cli.options import AnyDatabaseArgument, ConfigOption, JsonOption
 from backupd.errors import ConfigInvalid, NotFound
 
 if TYPE_CHECKING:
-    from backupd.policy.load import LoadedPolicy
+    from backupd.policy.beside import Neighbours
 
 CHECK_EXAMPLES = ("backupctl policy check", "backupctl policy check policies/*.toml   # for a pre-commit hook and CI")
 SCHEMA_EXAMPLES = ("backupctl policy schema > policy.schema.json",)
@@ -28,8 +28,10 @@ def check(
     config: ConfigOption = None,
 ) -> int:
     """Validate policy files and name every problem with its file and line; exit status 3 when there is one."""
-    good: dict[str, LoadedPolicy] = {}
-    answers = [_look(path, good) for path in _files(paths or [], config)]
+    from backupd.policy.beside import Neighbours
+
+    neighbours: dict[Path, Neighbours] = {}
+    answers = [_look(path, neighbours.setdefault(path.parent, Neighbours())) for path in _files(paths or [], config)]
     bad = [answer for answer in answers if not answer["ok"]]
     if as_json:
         output.print_json({"ok": not bad, "files": answers})
@@ -39,8 +41,8 @@ def check(
         return 0
     error = ConfigInvalid(
         f"{len(bad)} of {human.count(len(answers), 'policy file')} cannot be used",
-        because=f"{bad[0]['path']}: {bad[0]['problems'][0]}",
-        next_step=f"edit {bad[0]['path']}, then: backupctl policy check {bad[0]['path']}",
+        because=_sentence(bad[0]["problems"][0]),
+        next_step=f"edit {bad[0]['problems'][0]['file']}, then: backupctl policy check {bad[0]['path']}",
     )
     output.print_error(error, as_json=False)
     return error.exit_status
@@ -49,19 +51,20 @@ def check(
 def _print(answers: list[dict[str, Any]]) -> None:
     for answer in answers:
         verdict = output.state("ok") if answer["ok"] else output.Cell("invalid", output.BAD)
-        output.print_line((verdict, f"  {answer['path']}", f"  ({answer['database']})" if answer["database"] else ""))
-        output.print_sentences([str(problem) for problem in answer["problems"]], indent=4, style=output.BAD)
+        about = ", with ".join([answer["database"] or "", *answer["includes"]])
+        output.print_line((verdict, f"  {answer['path']}", f"  ({about})" if about else ""))
+        output.print_sentences([_sentence(problem) for problem in answer["problems"]], indent=4, style=output.BAD)
         output.print_sentences([str(warning) for warning in answer["warnings"]], indent=4, style=output.WARN)
 
 
 def _files(paths: list[Path], config: str | None) -> list[Path]:
-    if not paths:
-        from backupd.policy.load import load_service_config
+    from backupd.policy.load import load_service_config, policy_files
 
+    if not paths:
         paths = [load_service_config(house.config_path(config)).policies_dir]
     files: list[Path] = []
     for path in paths:
-        files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        files += policy_files(path) if path.is_dir() else [path]
     if not files:
         raise NotFound(
             "there is no policy file",
@@ -71,32 +74,37 @@ def _files(paths: list[Path], config: str | None) -> list[Path]:
     return files
 
 
-def _look(path: Path, good: dict[str, LoadedPolicy]) -> dict[str, Any]:
-    """What is wrong with one file, alone and beside the ``good`` ones that were looked at before it."""
+def _look(path: Path, neighbours: Neighbours) -> dict[str, Any]:
+    """What is wrong with one file, alone and beside the others of its folder that were looked at before it."""
     from backupd.policy.load import load_policy
-    from backupd.policy.second_archive import shared_with_others
 
-    answer: dict[str, Any] = {"path": str(path), "database": None, "ok": True, "problems": [], "warnings": []}
+    answer: dict[str, Any] = {
+        "path": str(path),
+        "database": None,
+        "includes": [],
+        "ok": True,
+        "problems": [],
+        "warnings": [],
+    }
     try:
         loaded = load_policy(path)
     except ConfigInvalid as error:
         answer["ok"] = False
-        found = error.details.get("problems") or []
-        answer["problems"] = [_sentence(problem) for problem in found] or [f"{error.problem}: {error.because}"]
+        answer["problems"] = error.details["problems"]
     else:
-        answer["database"] = loaded.policy.database
+        answer["database"], answer["includes"] = loaded.policy.database, loaded.policy.include
         answer["warnings"] = list(loaded.warnings)
-        if shared := shared_with_others(loaded.policy, good):
+        if (shared := neighbours.add(loaded)) is not None:
             answer["ok"] = False
-            answer["problems"] = [f"second_archive: {shared}"]
-        good[loaded.policy.database] = loaded
+            answer["problems"] = [shared.as_json()]
     return answer
 
 
 def _sentence(problem: dict[str, Any]) -> str:
-    line = f"line {problem['line']}: " if problem.get("line") else ""
-    place = f"{problem['place']}: " if problem.get("place") else ""
-    return f"{line}{place}{problem['problem']}"
+    """As compilers say it, so that editors and CI can jump there."""
+    where = f"{problem['file']}:{problem['line']}: " if problem["line"] else f"{problem['file']}: "
+    place = f"{problem['place']}: " if problem["place"] else ""
+    return f"{where}{place}{problem['problem']}"
 
 
 def schema() -> int:

@@ -20,7 +20,8 @@ def _recipient(value: str) -> str:
     if value.upper().startswith("AGE-SECRET-KEY-"):
         raise ValueError("that is a private key, which must not stand in a policy; write its recipient, age1...")
     if not _AGE.fullmatch(value) and not _SSH.fullmatch(value):
-        raise ValueError(f"{value[:20]!r} is not an age recipient; one looks like age1... and has 62 letters")
+        length = f"; this has {len(value)}" if value.startswith("age1") and len(value) != 62 else ""
+        raise ValueError(f"{value[:20]!r} is not an age recipient; one looks like age1... and has 62 letters{length}")
     return value
 
 

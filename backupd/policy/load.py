@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +15,9 @@ if TYPE_CHECKING:  # pydantic is heavy; only reading a file needs it
     from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
     from backupd.policy.service_file import ServiceOptions
+    from backupd.policy.written import Written
 
 CONFIG_VARIABLE = "BACKUPD_CONFIG"
-_TOML_LINE = re.compile(r"\(at line (\d+)")
-_FILE_BYTES_MAX = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +33,27 @@ class ServiceConfig:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A policy, the file that it came from, and what is odd about it without being wrong."""
+    """A policy, the file that it came from, and what is odd about it without being wrong.
+
+    ``written`` is how it was written, with the files that it includes; None when it never was a file.
+    """
 
     policy: Policy
     path: Path
     warnings: tuple[str, ...] = ()
+    written: Written | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its own file, and those that it includes."""
+        return (self.path,) if self.written is None else self.written.paths
+
+    def problem(self, parts: Sequence[str], sentence: str) -> Problem:
+        """What is wrong at a place of this policy, with the file and line where it is written."""
+        from backupd.policy.problems import Problem
+
+        file, line = (self.path, 0) if self.written is None else self.written.where(parts)
+        return Problem(file, line, ".".join(parts), sentence, self.policy.database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +104,10 @@ def load_service_config(path: Path) -> ServiceConfig:
         ConfigInvalid: with every problem of the file.
     """
     from backupd.policy.service_file import ServiceFile
+    from backupd.policy.written import read_written
 
     path = path.absolute()
-    found, problems = _read(path, ServiceFile)
+    found, problems = _validated(*read_written(path), ServiceFile)
     if not isinstance(found, ServiceFile):
         raise _invalid(problems, f"the service config {path} cannot be used", f"edit {path}")
     service = found.service
@@ -125,10 +139,20 @@ def check_policy_text(text: str, path: Path) -> None:
         ConfigInvalid: with every problem of the text.
     """
     from backupd.policy.schema import Policy
+    from backupd.policy.written import parse_written
 
-    _, problems = _parse(text, path, Policy)
+    _, problems = _validated(*parse_written(text, path), Policy)
     if problems:
         raise _invalid(problems, f"the policy for {path} would not be valid", "change the arguments of the command")
+
+
+def policy_files(directory: Path) -> list[Path]:
+    """The files of a directory that are policies: every ``*.toml`` that is not hidden; folders in it are not entered.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return sorted(path for path in directory.iterdir() if path.suffix == ".toml" and not path.name.startswith("."))
 
 
 def load_policies(directory: Path) -> dict[str, LoadedPolicy]:
@@ -186,66 +210,43 @@ def _invalid(problems: list[Problem], what: str, next_step: str) -> ConfigInvali
 
 
 def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Problem]]:
+    from backupd.policy.beside import Neighbours
     from backupd.policy.problems import Problem
-    from backupd.policy.second_archive import shared_with_others
 
     try:
-        paths = sorted(path for path in directory.iterdir() if path.suffix == ".toml" and not path.name.startswith("."))
+        paths = policy_files(directory)
     except OSError as error:
-        return {}, [Problem(directory, 0, "", _os_words(error))]
-    good: dict[str, LoadedPolicy] = {}
+        return {}, [Problem(directory, 0, "", f"it cannot be read: {_os_words(error)}")]
+    neighbours = Neighbours()
     problems: list[Problem] = []
-    taken: dict[str, str] = {}
     for path in paths:
         loaded, found = _read_policy(path)
         problems.extend(found)
-        if loaded is None:
-            continue
-        database = loaded.policy.database
-        if database in good:
-            sentence = f"{good[database].path.name} is the policy of {database} already; a database has one policy"
-            problems.append(Problem(path, 0, "database", sentence, database))
-            continue
-        shared = _file_of_another(loaded, taken)
-        if shared:
-            problems.append(Problem(path, 0, "copies", shared, database))
-            continue
-        if shared := shared_with_others(loaded.policy, good):
-            problems.append(Problem(path, 0, "second_archive", shared, database))
-            continue
-        good[database] = loaded
-        for name, place in loaded.policy.copies.items():
-            taken[os.path.realpath(place.place)] = f"copy {name} of {database}"
-    return good, problems
-
-
-def _file_of_another(loaded: LoadedPolicy, taken: Mapping[str, str]) -> str:
-    """Which file or directory of this policy is a copy of another database already; empty when none is."""
-    for name, place in loaded.policy.copies.items():
-        if whose := taken.get(os.path.realpath(place.place)):
-            return f"{place.place} (copy {name}) is {whose} already; it can belong to one database only"
-    return ""
+        if loaded is not None and (shared := neighbours.add(loaded)) is not None:
+            problems.append(shared)
+    return neighbours.good, problems
 
 
 def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
-    from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
     from backupd.policy.second_archive import same_on_disk
+    from backupd.policy.written import read_written
 
-    found, problems = _read(path, Policy)
-    if not isinstance(found, Policy):
+    written, problems = read_written(path)
+    found, problems = _validated(written, problems, Policy)
+    if written is None or not isinstance(found, Policy):
         return None, problems
-    same = _same_file_on_disk(found)
-    if same is not None:
-        return None, [Problem(path, 0, "copies", same, found.database)]
+    loaded = LoadedPolicy(found, path, (), written)
+    if (same := _same_file_on_disk(found)) is not None:
+        return None, [loaded.problem(["copies"], same)]
     if one_place := same_on_disk(found):
-        return None, [Problem(path, 0, "second_archive.url", one_place, found.database)]
+        return None, [loaded.problem(["second_archive", "url"], one_place)]
     warnings = []
     if path.stem != found.database:
         warnings.append(f"{path.name} is the policy of {found.database}; {found.database}.toml would be easier to find")
     if found.retention_rules().is_empty:
         warnings.append(f"{path.name} has no [retention]: nothing is ever pruned")
-    return LoadedPolicy(found, path, tuple(warnings)), []
+    return replace(loaded, warnings=tuple(warnings)), []
 
 
 def _same_file_on_disk(policy: Policy) -> str | None:
@@ -259,42 +260,19 @@ def _same_file_on_disk(policy: Policy) -> str | None:
     return f"{first.place} and {second.place} are one {what} under two names" if same else None
 
 
-def _read(path: Path, model: Any) -> tuple[object, list[Problem]]:
-    """The file as ``model``, or None and every problem."""
-    from backupd.policy.problems import Problem
-
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_FILE_BYTES_MAX + 1)
-        if len(raw) > _FILE_BYTES_MAX:
-            return None, [Problem(path, 0, "", "it is over 1 MiB; this is no policy")]
-        text = raw.decode("utf-8")
-    except OSError as error:
-        return None, [Problem(path, 0, "", _os_words(error))]
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        return None, [Problem(path, line, "", "it is not UTF-8 text")]
-    return _parse(text, path, model)
-
-
-def _parse(text: str, path: Path, model: Any) -> tuple[object, list[Problem]]:
+def _validated(written: Written | None, problems: list[Problem], model: Any) -> tuple[object, list[Problem]]:
+    """What was written as ``model``, or None and every problem."""
     from pydantic import ValidationError
 
-    from backupd.policy.problems import Problem, problems_of
+    from backupd.policy.problems import problems_of
 
+    if written is None:
+        return None, problems
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        match = _TOML_LINE.search(str(error))
-        line = int(match[1]) if match is not None else text.count("\n") + 1
-        return None, [Problem(path, line, "", f"it is not TOML: {error}")]
-    except RecursionError:
-        return None, [Problem(path, 0, "", "it is not TOML: nested too deep")]
-    try:
-        return model.model_validate(content), []
+        return model.model_validate(written.content()), []
     except ValidationError as error:
-        return None, problems_of(error, model, file=path, text=text, content=content)
+        return None, problems_of(error, model, written)
 
 
 def _os_words(error: OSError) -> str:
-    return f"it cannot be read: {(error.strerror or str(error)).lower()}"
+    return (error.strerror or str(error)).lower()

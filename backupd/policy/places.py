@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from backupd.policy.conninfo import checked_conninfo, server_of
 from backupd.policy.problems import ProblemsAt
 from backupd.policy.sections import AbsolutePath, Section
+from backupd.policy.value_words import missing
 
 Conninfo = Annotated[str, AfterValidator(checked_conninfo)]
 
@@ -21,13 +22,16 @@ NEEDED = {"sqlite": ("path",), "postgres": ("conninfo", "data_directory")}
 class CopyPlace(Section):
     """Where one of the two copies lives: a file (sqlite), or a server and its data directory (postgres)."""
 
-    path: AbsolutePath | None = Field(default=None, description="sqlite: the database file of this copy, absolute.")
+    path: AbsolutePath | None = Field(
+        default=None, description="sqlite: the database file of this copy, absolute, like /srv/orders/app.db."
+    )
     conninfo: Conninfo | None = Field(
         default=None,
         description="postgres: how this copy's server is reached, like 'host=db1 port=5432 user=backupd'; no password.",
     )
     data_directory: AbsolutePath | None = Field(
-        default=None, description="postgres: where this copy's files are on the host of its server, absolute."
+        default=None,
+        description="postgres: where this copy's files are on the host of its server, absolute, like /srv/pg/a.",
     )
 
     node: str | None = Field(
@@ -50,7 +54,10 @@ def check_copies(engine: str, copies: Mapping[str, CopyPlace]) -> None:
         ProblemsAt: with every place.
     """
     if len(copies) != 2:
-        raise ValueError(f"a database has exactly two copies; here are {len(copies)}")
+        written = ", ".join(f"[copies.{name}]" for name in copies) or "none"
+        raise ValueError(
+            f"a database has exactly two copies, like [copies.a] and [copies.b]; here are {len(copies)}: {written}"
+        )
     problems = [problem for name, copy in copies.items() for problem in _key_problems(engine, name, copy)]
     if problems:
         raise ProblemsAt(problems)
@@ -68,8 +75,8 @@ def _key_problems(engine: str, name: str, copy: CopyPlace) -> list[tuple[tuple[s
     problems: list[tuple[tuple[str, ...], str]] = [
         ((name, key), f"a copy of the engine {engine} has no {key}; it has {' and '.join(needed)}") for key in wrong
     ]
-    missing = [key for key in needed if getattr(copy, key) is None]
-    return problems + [((name, key), "it is missing, and has no default") for key in missing]
+    absent = [key for key in needed if getattr(copy, key) is None]
+    return problems + [((name, key), missing(CopyPlace.model_fields[key])) for key in absent]
 
 
 def _check_two_servers(first: CopyPlace, second: CopyPlace) -> None:

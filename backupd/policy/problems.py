@@ -1,20 +1,24 @@
-"""Turns what is wrong in a TOML file into sentences with the line, the place and the nearest right name."""
+"""Turns what is wrong in a TOML file into sentences with the file, the line, the place and the right form."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from backupd.errors import ConfigInvalid
 
-_TABLE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?")
-_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+    from pydantic.fields import FieldInfo
+
+    from backupd.policy.written import Written
+
+# A key of such a name would hold a secret, whatever table it was meant for.
+_SECRET_NAME = re.compile(r"pass(word|phrase|wd)|secret|token|(api|access|private)_?key|credential", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,52 +61,44 @@ def config_invalid(problems: Sequence[Problem], what: str, next_step: str) -> Co
     )
 
 
-def problems_of(
-    error: ValidationError, model: type[BaseModel], *, file: Path, text: str, content: dict[str, Any]
-) -> list[Problem]:
-    """Every finding of pydantic, in our words; ``content`` is what ``text`` says."""
-    named = content.get("database")
+def problems_of(error: ValidationError, model: type[BaseModel], written: Written) -> list[Problem]:
+    """Every finding of pydantic, in our words, where the file was written."""
+    named = written.given(["database"])
     database = named if isinstance(named, str) else ""
-    findings = [
-        problem
-        for found in error.errors(include_url=False)
-        for problem in _problems_of_one(dict(found), model, file, text)
-    ]
-    return [replace(problem, database=database) for problem in findings]
+    problems: list[Problem] = []
+    for found in error.errors(include_url=False):
+        for parts, sentence in _sentences(dict(found), model, written):
+            file, line = written.where(parts)
+            problems.append(Problem(file, line, ".".join(parts), sentence, database))
+    return problems
 
 
-def _problems_of_one(found: dict[str, Any], model: type[BaseModel], file: Path, text: str) -> list[Problem]:
-    reason = found.get("ctx", {}).get("error")
-    if not isinstance(reason, ProblemsAt):
-        return [_problem_of(found, model, file, text)]
-    above = [str(part) for part in found["loc"]]
-    places = [([*above, *below], sentence) for below, sentence in reason.found]
-    return [Problem(file, line_of(text, parts), ".".join(parts), sentence) for parts, sentence in places]
-
-
-def _problem_of(found: dict[str, Any], model: type[BaseModel], file: Path, text: str) -> Problem:
+def _sentences(found: dict[str, Any], model: type[BaseModel], written: Written) -> list[tuple[list[str], str]]:
     parts = [str(part) for part in found["loc"] if part != "[key]"]
-    place = ".".join(parts)
-    kind, given = found["type"], found.get("input")
+    reason = found.get("ctx", {}).get("error")
+    if isinstance(reason, ProblemsAt):
+        return [([*parts, *below], sentence) for below, sentence in reason.found]
+    return [(parts, _sentence(found, parts, model, written))]
+
+
+def _sentence(found: dict[str, Any], parts: list[str], model: type[BaseModel], written: Written) -> str:
+    from backupd.policy.value_words import missing, value_sentence
+
+    kind = found["type"]
     if kind == "extra_forbidden":
-        sentence = _unknown_key(parts, model)
-    elif kind == "missing":
-        sentence = "it is missing, and has no default"
-    elif kind == "value_error":
-        sentence = str(found["ctx"]["error"])
-    elif kind == "literal_error":
-        sentence = f"{given!r} is none of {found['ctx']['expected']}"
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        sentence = f"{given!r} is not a table; write [{place}]"
-    else:
-        message = str(found["msg"]).removeprefix("Input ")
-        sentence = f"{given!r} {message[:1].lower()}{message[1:]}"
-    return Problem(file, line_of(text, parts), place, sentence)
+        return _unknown_key(parts, model)
+    if kind == "missing":
+        return missing(_field_at(parts, model))
+    if kind == "value_error":
+        return str(found["ctx"]["error"])
+    return value_sentence(found, written.given(parts), ".".join(parts), _field_at(parts, model))
 
 
 def _unknown_key(parts: list[str], model: type[BaseModel]) -> str:
     key, known = parts[-1], _names_at(parts[:-1], model)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if _SECRET_NAME.search(key):
+        return f"there is no such key, and a secret never stands in a file that is kept in git; {_safe_place(parts)}"
+    near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.5)
     if near:
         return f"there is no such key; did you mean {'.'.join([*parts[:-1], near[0]])}?"
     # The right key in the wrong table is as common as a slip of the pen.
@@ -112,61 +108,54 @@ def _unknown_key(parts: list[str], model: type[BaseModel]) -> str:
     return f"there is no such key; known here are {', '.join(known)}"
 
 
+def _safe_place(parts: list[str]) -> str:
+    if "s3" in parts:
+        return "boto3 finds credentials by itself: ~/.aws/credentials, AWS_PROFILE, or the role of the host"
+    if "copies" in parts or "postgres" in parts:
+        return "put it into ~/.pgpass, a PGPASSFILE or a service file of the user that runs backupd"
+    if "encryption" in parts:
+        return (
+            "name recipients (age1...); a private key or a passphrase is given to a restore: --key, --passphrase-file"
+        )
+    return "no policy needs one: databases have ~/.pgpass, buckets boto3's own places, restores --key FILE"
+
+
+def _field_at(parts: list[str], model: type[BaseModel]) -> FieldInfo | None:
+    """What may stand at this place; None where nothing is known of it."""
+    above = _table_at(parts[:-1], model)
+    if above is not None and parts[-1:]:
+        return above.model_fields.get(parts[-1]) or None
+    return None
+
+
 def _names_at(parts: list[str], model: type[BaseModel]) -> list[str]:
     """The keys that the table at this place may have."""
+    table = _table_at(parts, model)
+    return sorted(table.model_fields) if table is not None else []
+
+
+def _table_at(parts: list[str], model: type[BaseModel]) -> type[BaseModel] | None:
+    from backupd.policy.value_words import holds_many, section_in
+
     current = model
     walk = iter(parts)
     for part in walk:
         field = current.model_fields.get(part)
-        if field is None:
-            return []
-        inner = _section_in(field.annotation)
-        if inner is None:
-            return []
-        if not _is_model(field.annotation):
-            next(walk, None)  # a table of named tables: the name itself is free
+        inner = section_in(field.annotation) if field is not None else None
+        if field is None or inner is None:
+            return None
+        if holds_many(field.annotation):
+            next(walk, None)  # the name or number of one of them
         current = inner
-    return sorted(current.model_fields)
+    return current
 
 
 def _all_places(model: type[BaseModel], above: str = "") -> list[str]:
+    from backupd.policy.value_words import is_section
+
     places: list[str] = []
     for name, field in model.model_fields.items():
-        inner = _section_in(field.annotation)
-        if inner is not None and _is_model(field.annotation):
-            places.extend(_all_places(inner, f"{above}{name}."))
+        if is_section(field.annotation):
+            places.extend(_all_places(field.annotation, f"{above}{name}."))  # type: ignore[arg-type]
         places.append(f"{above}{name}")
     return places
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The table that a field holds, directly or as values of a dict."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((found for found in candidates if _is_model(found)), None)
-
-
-def line_of(text: str, parts: Sequence[str]) -> int:
-    """The line (from 1) where this key or table is written, or the nearest table above it; 0 when there is none."""
-    best_depth, best_line = 0, 0
-    table: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        header, key = _TABLE.fullmatch(line), _KEY.match(line)
-        if header is not None:
-            table = _split(header[1])
-            here = table
-        elif key is not None:
-            here = [*table, *_split(key[1])]
-        else:
-            continue
-        depth = min(len(here), len(parts))
-        if depth > best_depth and here[:depth] == list(parts[:depth]):
-            best_depth, best_line = depth, number
-    return best_line
-
-
-def _split(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]

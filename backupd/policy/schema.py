@@ -66,7 +66,12 @@ class Policy(Section):
     database: Name = Field(description="The database's name, of a-z, 0-9 and '-'.")
     engine: Literal["sqlite", "postgres"] = Field(description="What kind of database it is; sqlite or postgres.")
     archive: str = Field(description="Where backups rest: file:///absolute/directory or s3://bucket/prefix.")
-    copies: dict[Name, CopyPlace] = Field(description="Exactly two copies, by name.")
+    copies: dict[Name, CopyPlace] = Field(description="Exactly two copies, by name: tables like [copies.a].")
+    include: list[str] = Field(
+        default_factory=list,
+        description="Files of defaults, relative to this one and outside the policies' own folder, like"
+        " ../defaults/common.toml; what this file says wins, then the last of the list.",
+    )
     s3: S3Options = Field(default_factory=S3Options)
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions)
     postgres: PostgresOptions = Field(default_factory=PostgresOptions)
@@ -102,6 +107,8 @@ class Policy(Section):
         if parts.scheme == "s3":
             split_s3(value)
             return value
+        if "@" in value.partition("://")[2]:
+            raise ValueError("it may hold a secret; an archive is written like file:///backups or s3://bucket/prefix")
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
             raise ValueError(f"{value!r} is not an archive; write it like file:///backups or s3://bucket/prefix")
         return value
@@ -198,7 +205,8 @@ class Policy(Section):
     def _first_active_is_a_copy(self) -> Policy:
         first = self.sqlite.first_active
         if first is not None and first not in self.copies:
-            raise ValueError(f"sqlite.first_active is {first!r}, but the copies are {' and '.join(self.copies)}")
+            sentence = f"there is no copy {first!r}; the copies are {' and '.join(self.copies)}"
+            raise ProblemsAt([(("sqlite", "first_active"), sentence)])
         return self
 
     @model_validator(mode="after")
@@ -213,8 +221,12 @@ class Policy(Section):
     @model_validator(mode="after")
     def _a_bucket_says_who_may_read(self) -> Policy:
         if self.encryption is None and any(place.startswith("s3:") for place in self._places()):
-            sentence = "an archive in S3 must say it: mode = 'age' with recipients, 'passphrase', or plainly 'none'"
-            raise ProblemsAt([(("encryption",), sentence)])
+            place = ("archive",) if self.archive.startswith("s3:") else ("second_archive", "url")
+            sentence = (
+                "an archive in S3 must say how it is encrypted: add a table [encryption] with mode = 'age' and "
+                "recipients, 'passphrase', or plainly 'none'"
+            )
+            raise ProblemsAt([(place, sentence)])
         return self
 
     @property

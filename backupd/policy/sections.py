@@ -5,12 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from backupd.model.calendar import parse_calendar, parse_window
 from backupd.policy.units import Bytes, Seconds
+from backupd.policy.zones import Timezone
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -33,24 +33,14 @@ def _window_words(value: str) -> str:
 
 def _absolute_path(value: str) -> str:
     if not value.startswith("/") or "\0" in value:
-        raise ValueError(f"{value!r} is not an absolute path")
+        raise ValueError(f"{value!r} is not an absolute path; write it from the root on, like /srv/orders/app.db")
     return posixpath.normpath(value)
-
-
-def _timezone(value: str) -> str:
-    try:
-        if value != "UTC":
-            ZoneInfo(value)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(f"{value!r} is not a time zone that this system knows; write it like Europe/Berlin") from None
-    return value
 
 
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
 CalendarWords = Annotated[str, AfterValidator(_calendar_words)]
 WindowWords = Annotated[str, AfterValidator(_window_words)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
-Timezone = Annotated[str, AfterValidator(_timezone)]
 
 
 class Section(BaseModel):

@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backupd.policy.schema import Policy
@@ -32,7 +32,7 @@ def skim(path: Path) -> Skimmed:
         text = path.read_text(encoding="utf-8")
         if plain := _plain(text):
             return plain
-        content = tomllib.loads(text)
+        content = _with_includes(path, text)
     except (OSError, ValueError, RecursionError):
         return Skimmed()  # whoever works on that database is told what is wrong with it
     copies = content.get("copies")
@@ -47,6 +47,15 @@ def skim(path: Path) -> Skimmed:
     )
 
 
+def _with_includes(path: Path, text: str) -> dict[str, Any]:
+    if "include" not in text:
+        return tomllib.loads(text)
+    from backupd.policy.written import parse_written
+
+    written, _ = parse_written(text, path)
+    return {} if written is None else written.content()
+
+
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -54,11 +63,11 @@ def _text(value: object) -> str:
 def _plain(text: str) -> Skimmed | None:
     """The same without reading the TOML, which takes most of the time: every quoted path counts as a place.
 
-    None where the words may hide: escapes, long strings, a database that is not named at the start of a line; or
-    where there is a second archive.
+    None where the words may hide: escapes, long strings, a database that is not named at the start of a line, another
+    file; or where there is a second archive.
     """
     named = _DATABASE.findall(text)
-    if len(named) != 1 or any(word in text for word in ("\\", "'''", '"""', "second_archive")):
+    if len(named) != 1 or any(word in text for word in ("\\", "'''", '"""', "second_archive", "include")):
         return None
     return Skimmed(named[0], tuple(_PATH.findall(text)))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from backupd.model.rules import VerifyRules
 from backupd.policy.sections import Section
@@ -40,14 +40,16 @@ def read_rules(budget: str | int | None, seconds_max: float | None, reverify_day
     return VerifyRules(bytes_max, share_max, seconds_max, reverify_days)
 
 
-def _budget(value: str | int) -> str | int:
+def _budget(value: Any) -> str | int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("it is not a budget; write it like 10GiB or 10%")
     read_budget(value)
     return value
 
 
 Budget = Annotated[
     str | int,
-    AfterValidator(_budget),
+    PlainValidator(_budget),
     WithJsonSchema({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string"}]}),
 ]
 

@@ -134,7 +134,7 @@ def test_policy_check_names_the_line_and_the_nearest_name(made: Path, capsys: py
     assert run(["policy", "check", str(policy)]) == 3
     out, err = capsys.readouterr()
     assert [line.split(":")[0] for line in err.splitlines()] == ["error", "because", "next"]
-    assert "line " in out
+    assert f"{policy}:22: retention.kep_days: " in out
     assert "keep_days" in out
     assert run(["policy", "check", str(policy), "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["files"][0]["ok"] is False
@@ -178,3 +178,27 @@ def test_policy_check_sees_two_policies_that_cannot_share_a_place(
         (tmp_path / f"{name}.toml").write_text(text + more)
     assert run(["policy", "check", str(tmp_path)]) == 3
     assert "/second is the second archive of orders" in capsys.readouterr().out
+
+
+def test_policy_check_sees_two_policies_of_one_database_or_one_file(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (made / "policies/orders.toml").read_text()
+    (made / "policies/other.toml").write_text(text)
+    (made / "policies/shop.toml").write_text(text.replace('"orders"', '"shop"'))
+    assert run(["policy", "check", str(made / "policies")]) == 3
+    out = capsys.readouterr().out
+    assert "other.toml:3: database: orders.toml is the policy of orders already" in out
+    assert "shop.toml:7: copies.a: /data/app.db (copy a) is copy a of orders already" in out
+
+
+def test_policy_check_says_what_a_policy_includes(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = made / "policies/orders.toml"
+    (made / "policies/defaults").mkdir()
+    (made / "policies/defaults/common.toml").write_text("[freeze]\nseconds_max = 7\n")
+    policy.write_text('include = ["defaults/common.toml"]\n' + policy.read_text())
+    assert run(["policy", "check", str(made / "policies"), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["files"]
+    assert answer["includes"] == ["defaults/common.toml"]
+    assert run(["policy", "check", str(made / "policies")]) == 0
+    assert "orders, with defaults/common.toml" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from backupd.errors import BackupdError, ConfigInvalid, NotHealthy
 from backupd.policy.problems import problems_of
 from backupd.policy.secret import Secret, SecretKind, SecretReference, parse_secret_reference, read_secret
 from backupd.policy.sections import Section
+from backupd.policy.written import parse_written
 
 SECRET = "hunter2-geheim"
 
@@ -60,7 +61,9 @@ def test_the_three_forms_are_read_and_written_the_same(text: str, kind: SecretKi
 def test_a_secret_in_plain_is_refused_without_being_repeated_and_the_right_form_is_said(value: object) -> None:
     with pytest.raises(ValidationError) as caught:
         Table.model_validate({"token": value})
-    found = problems_of(caught.value, Table, file=Path("x.toml"), text="token = 1", content={})
+    written, _ = parse_written("token = 1", Path("x.toml"))
+    assert written is not None
+    found = problems_of(caught.value, Table, written)
     assert [(problem.place, problem.line) for problem in found] == [("token", 1)]
     assert SECRET not in str(found[0])
     assert "12345678" not in str(found[0])
