@@ -76,7 +76,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "zstandard": ("pipeline/compress.py",),
     # of Python's own
     "sqlite3": ("journal/", "engines/sqlite/", "demo/"),
-    "subprocess": ("engines/", "providers/", "policy/git.py", "demo/"),
+    "subprocess": ("engines/", "providers/", "policy/git_call.py", "demo/"),
 }
 
 # Pure rooms get time, dice and places as values.

@@ -106,7 +106,7 @@ class House:
             archive_free_bytes=lambda: free_bytes(policy.archive),
             lease=self._lease(state_dir),
             run_command=_run_command,
-            read_policy_commit=lambda: _policy_commit(loaded.path),
+            read_policy_commit=lambda: _policy_commit(loaded.files),
             node=self.config.node,
             state_dir=state_dir,
             report=report or silent,
@@ -166,7 +166,7 @@ def _run_command(argv: Sequence[str], seconds_max: float) -> None:
     run_command(argv, seconds_max)
 
 
-def _policy_commit(path: Path) -> str | None:
+def _policy_commit(files: Sequence[Path]) -> str | None:
     from backupd.policy.git import policy_commit
 
-    return policy_commit(path)
+    return policy_commit(files[0], files[1:])
