@@ -26,6 +26,7 @@ from backupd.cli import (
     list_backups,
     output,
     policy,
+    policy_diff,
     prune,
     recover,
     restore,
@@ -127,6 +128,7 @@ def _register() -> None:
     _add(policies, "check: validate policy files", policy.check, policy.CHECK_EXAMPLES)
     _add(policies, "schema: the JSON Schema of a policy file", policy.schema, policy.SCHEMA_EXAMPLES)
     _add(policies, "plan: the calendar of runs", policy.plan, policy.PLAN_EXAMPLES)
+    _add(policies, "diff: what a change of the policies would do", policy_diff.diff, policy_diff.EXAMPLES)
     _add(app, "check: try all that a backup needs, name what to fix", check.check, check.EXAMPLES)
     _add(app, "status: copies, queues, last backups, window, alarms", status.status, status.EXAMPLES)
     _add(app, "backup: one run, now", backup.backup, backup.EXAMPLES)

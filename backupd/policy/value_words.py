@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from datetime import date, datetime, time
@@ -155,3 +156,14 @@ def holds_many(annotation: Any) -> bool:
     if get_origin(annotation) in (dict, list, tuple, Mapping):
         return True
     return any(holds_many(inner) for inner in get_args(annotation) if not is_section(inner))
+
+
+def said_value(value: Any) -> str:
+    """A value whole, as a file has it, for one line."""
+    if isinstance(value, list):
+        return f"[{', '.join(said_value(one) for one in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {said_value(one)}' for key, one in value.items())}}}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{value:g}" if isinstance(value, float) else shown(value)

@@ -31,7 +31,19 @@ def examples_of(help_text: str) -> list[str]:
 
 
 DESIGNED = {
-    *("demo", "init", "policy check", "policy schema", "policy plan", "check", "status", "backup", "list", "show"),
+    *(
+        "demo",
+        "init",
+        "policy check",
+        "policy schema",
+        "policy plan",
+        "policy diff",
+        "check",
+        "status",
+        "backup",
+        "list",
+        "show",
+    ),
     *("verify", "restore", "drill", "explain truncation", "explain retention", "explain schedule", "truncate", "prune"),
     *("hold", "release", "holds", "copy suspend", "copy resume", "copy seed", "copy switchover", "copy-archive"),
     "recover",
@@ -59,7 +71,7 @@ def test_each_verb_has_help_with_an_example_that_parses(verb: str, capsys: pytes
         command.make_context(verb, words[1 + len(verb.split()) :])
 
 
-READS = {"check", "status", "list", "show", "verify", "holds", "policy check", "policy plan"} | {
+READS = {"check", "status", "list", "show", "verify", "holds", "policy check", "policy plan", "policy diff"} | {
     verb for verb in DESIGNED if verb.startswith("explain")
 }
 
