@@ -27,6 +27,7 @@ from backupd.cli import (
     output,
     policy,
     policy_diff,
+    policy_fetch,
     prune,
     recover,
     restore,
@@ -129,6 +130,7 @@ def _register() -> None:
     _add(policies, "schema: the JSON Schema of a policy file", policy.schema, policy.SCHEMA_EXAMPLES)
     _add(policies, "plan: the calendar of runs", policy.plan, policy.PLAN_EXAMPLES)
     _add(policies, "diff: what a change of the policies would do", policy_diff.diff, policy_diff.EXAMPLES)
+    _add(policies, "fetch: fetch policies from their repository", policy_fetch.fetch, policy_fetch.EXAMPLES)
     _add(app, "check: try all that a backup needs, name what to fix", check.check, check.EXAMPLES)
     _add(app, "status: copies, queues, last backups, window, alarms", status.status, status.EXAMPLES)
     _add(app, "backup: one run, now", backup.backup, backup.EXAMPLES)

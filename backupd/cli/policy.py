@@ -58,10 +58,12 @@ def _print(answers: list[dict[str, Any]]) -> None:
 
 
 def _files(paths: list[Path], config: str | None) -> list[Path]:
-    from backupd.policy.load import load_service_config, policy_files
+    from backupd.policy.load import load_policies, load_service_config, policy_files
 
     if not paths:
         paths = [load_service_config(house.config_path(config)).policies_dir]
+        if not paths[0].is_dir():
+            load_policies(paths[0])  # says why it is not there: nothing was fetched yet, perhaps
     files: list[Path] = []
     for path in paths:
         files += policy_files(path) if path.is_dir() else [path]

@@ -11,6 +11,10 @@ from pathlib import Path
 from backupd.errors import ConfigInvalid
 
 MARKER = ".backupd-commit"
+# Below the state directory: the commit that is in force is what CURRENT points to, below FOLLOWED.
+FOLLOWED = "policies"
+CURRENT = "current"
+NOT_FETCHED = "not-fetched-yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +69,15 @@ def followed_commit(folder: Path) -> Checkout | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
+
+
+def followed_directory(state_dir: Path, path: str) -> Path:
+    """Where the followed policies are now: in the commit in force, whose files stay as they are.
+
+    The name of the commit is in the answer, so whoever reads several files reads them of one commit.
+    """
+    current = state_dir / FOLLOWED / CURRENT
+    try:
+        return (current.parent / os.readlink(current) / path).absolute()
+    except OSError:
+        return state_dir / FOLLOWED / NOT_FETCHED

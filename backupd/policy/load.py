@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backupd.errors import ConfigInvalid, NotFound
 
 if TYPE_CHECKING:  # pydantic is heavy; only reading a file needs it
+    from backupd.policy.policies_table import PolicyRepository
     from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
     from backupd.policy.service_file import ServiceOptions
@@ -22,13 +23,18 @@ CONFIG_VARIABLE = "BACKUPD_CONFIG"
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """The service on this node; all paths are absolute. ``options`` is the table ``[service]`` as it stands."""
+    """The service on this node; all paths are absolute. ``options`` is the table ``[service]`` as it stands.
+
+    ``follow`` is the repository that policies are fetched from; ``policies_dir`` is then
+    of the commit that was in force when this was read, and its files never change.
+    """
 
     path: Path
     state_dir: Path
     policies_dir: Path
     node: str
     options: ServiceOptions
+    follow: PolicyRepository | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +117,14 @@ def load_service_config(path: Path) -> ServiceConfig:
     if not isinstance(found, ServiceFile):
         raise _invalid(problems, f"the service config {path} cannot be used", f"edit {path}")
     service = found.service
-    return ServiceConfig(
-        path=path,
-        state_dir=path.parent / service.state_dir,
-        policies_dir=path.parent / service.policies_dir,
-        node=service.node or socket.gethostname(),
-        options=service,
-    )
+    state_dir = path.parent / service.state_dir
+    policies_dir = path.parent / service.policies_dir
+    if found.policies is not None:
+        from backupd.policy.checkout import followed_directory
+
+        policies_dir = followed_directory(state_dir, found.policies.path)
+    node = service.node or socket.gethostname()
+    return ServiceConfig(path, state_dir, policies_dir, node, service, found.policies)
 
 
 def load_policy(path: Path) -> LoadedPolicy:
@@ -211,11 +218,15 @@ def _invalid(problems: list[Problem], what: str, next_step: str) -> ConfigInvali
 
 def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Problem]]:
     from backupd.policy.beside import Neighbours
+    from backupd.policy.checkout import NOT_FETCHED
     from backupd.policy.problems import Problem
 
     try:
         paths = policy_files(directory)
     except OSError as error:
+        if directory.name == NOT_FETCHED:
+            sentence = "nothing was fetched yet from the repository of [policies]: backupctl policy fetch"
+            return {}, [Problem(directory, 0, "", sentence)]
         return {}, [Problem(directory, 0, "", f"it cannot be read: {_os_words(error)}")]
     neighbours = Neighbours()
     problems: list[Problem] = []

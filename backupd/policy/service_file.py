@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from backupd.policy.policies_table import PolicyRepository
+from backupd.policy.problems import ProblemsAt
 from backupd.policy.sections import Section
 from backupd.policy.units import Seconds
 
@@ -33,3 +35,13 @@ class ServiceFile(Section):
     """The service config, backupd.toml."""
 
     service: ServiceOptions = Field(default_factory=ServiceOptions)
+    policies: PolicyRepository | None = Field(
+        default=None, description="The git repository that policies are fetched from; none: they lie in policies_dir."
+    )
+
+    @model_validator(mode="after")
+    def _one_place_of_policies(self) -> ServiceFile:
+        if self.policies is not None and "policies_dir" in self.service.model_fields_set:
+            sentence = "policies come from the repository of [policies]; take this key or that table out"
+            raise ProblemsAt([(("service", "policies_dir"), sentence)])
+        return self

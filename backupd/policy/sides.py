@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,8 @@ def side_of_ref(folder: Path, ref: str) -> Side:
         NotFound: it is in no repository, or there is no such commit.
         ConfigInvalid: a policy of that commit cannot be used; its files are named as git does, ``REF:path``.
     """
-    repository, inside = _place_in_git(folder)
-    commit = commit_named(repository, ref)
+    repository, inside, in_force = _place_in_git(folder)
+    commit = commit_named(repository, re.sub("^HEAD(?=$|[~^])", in_force, ref))
     label = f"{ref} ({commit[:12]})"
     files = toml_files(repository, commit)
     with tempfile.TemporaryDirectory(prefix="backupd-policies-") as temporary:
@@ -50,25 +51,27 @@ def side_of_ref(folder: Path, ref: str) -> Side:
         try:
             return Side(label, load_policies(there))
         except ConfigInvalid as error:
-            raise _named_as_git_does(error, root, ref, there, inside) from None
+            fix = "compare with a commit whose policies are valid"
+            raise named_as_git_does(error, root, ref, f"{inside} of {ref}", fix) from None
 
 
-def _place_in_git(folder: Path) -> tuple[Repository, str]:
+def _place_in_git(folder: Path) -> tuple[Repository, str, str]:
+    """The repository, the folder's path in it, and what HEAD means: where policies are followed, what is in force."""
     real = Path(os.path.realpath(folder))
     if (followed := followed_commit(real)) is not None:
-        return Repository(followed.git_directory), os.path.relpath(real, os.path.realpath(followed.root))
+        inside = os.path.relpath(real, os.path.realpath(followed.root))
+        return Repository(followed.git_directory), inside, followed.commit
     repository = repository_of(real)
-    return repository, os.path.relpath(real, os.path.realpath(repository.work_tree or real))
+    return repository, os.path.relpath(real, os.path.realpath(repository.work_tree or real)), "HEAD"
 
 
-def _named_as_git_does(error: ConfigInvalid, root: Path, ref: str, there: Path, inside: str) -> ConfigInvalid:
+def named_as_git_does(error: ConfigInvalid, root: Path, ref: str, where: str, next_step: str) -> ConfigInvalid:
+    """The same failure with files called ``REF:path`` instead of where they were laid out below ``root``."""
+
     def named(text: str) -> str:
         return text.replace(f"{root}/", f"{ref}:")
 
     problems = [{**one, "file": named(str(one["file"]))} for one in error.details.get("problems", [])]
     return ConfigInvalid(
-        error.problem.replace(str(there), f"{inside} of {ref}"),
-        because=named(error.because),
-        next_step="compare with a commit whose policies are valid",
-        problems=problems,
+        f"not every policy in {where} is valid", because=named(error.because), next_step=next_step, problems=problems
     )

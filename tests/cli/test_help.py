@@ -38,6 +38,7 @@ DESIGNED = {
         "policy schema",
         "policy plan",
         "policy diff",
+        "policy fetch",
         "check",
         "status",
         "backup",
