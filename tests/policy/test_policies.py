@@ -12,7 +12,7 @@ import pytest
 from backupd.cli.main import run
 from backupd.errors import ConfigInvalid
 from backupd.model.rules import Task
-from backupd.policy.load import load_policy
+from backupd.policy.load import load_policies, load_policy
 from backupd.policy.schema import policy_json_schema
 from backupd.policy.skim import skim
 
@@ -41,6 +41,10 @@ def test_a_shown_policy_fits_the_json_schema(path: Path) -> None:
     content["retention"]["keep_day"] = 1
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, policy_json_schema())
+
+
+def test_the_shown_policies_can_stand_beside_each_other() -> None:
+    assert len(load_policies(ROOT / "policies")) == len(SHOWN)
 
 
 def test_the_default_is_weekly_full_and_daily_incremental() -> None:
