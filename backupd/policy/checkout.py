@@ -12,7 +12,7 @@ from backupd.errors import ConfigInvalid
 
 MARKER = ".backupd-commit"
 # Below the state directory: the commit that is in force is what CURRENT points to, below FOLLOWED.
-FOLLOWED = "policies"
+FOLLOWED = "policies.followed"  # no database can be called so, whose own directory is beside it
 CURRENT = "current"
 NOT_FETCHED = "not-fetched-yet"
 

@@ -200,7 +200,7 @@ def test_older_commits_are_removed_in_the_end(origin: Origin) -> None:
 
 def test_a_leftover_of_a_dead_fetch_is_no_obstacle(origin: Origin) -> None:
     head = origin.git("rev-parse", "HEAD")
-    commits = origin.place.parent / "state" / "policies" / "commits"
+    commits = origin.place.parent / "state" / "policies.followed" / "commits"
     (commits / head / "policies").mkdir(parents=True)
     (commits / f".{head}.new").mkdir()
     (commits.parent / ".current.new").symlink_to("nowhere")
@@ -248,7 +248,7 @@ def test_two_fetches_at_once_are_one(origin: Origin) -> None:
 
     follows = follower(origin)
     follows.fetch()
-    with open(origin.place.parent / "state/policies/lock", "ab") as lock:
+    with open(origin.place.parent / "state/policies.followed/lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused(follows.fetch(), Busy, "another process holds")
 
@@ -260,7 +260,7 @@ def test_hooks_and_filters_of_the_repository_are_never_run(origin: Origin, tmp_p
     origin.commit()
     follows = follower(origin)
     follows.fetch()
-    hooks = origin.place.parent / "state/policies/repository.git/hooks"
+    hooks = origin.place.parent / "state/policies.followed/repository.git/hooks"
     hooks.mkdir(exist_ok=True)
     for name in ("reference-transaction", "post-checkout", "pre-auto-gc"):
         (hooks / name).write_text(f"#!/bin/sh\ntouch {mark}\n")
@@ -293,7 +293,7 @@ def test_the_config_leads_to_what_is_in_force(origin: Origin, tmp_path: Path) ->
     commit = follows.fetch().commit
     assert commit is not None
     loaded = load_service_config(config)
-    assert loaded.policies_dir == tmp_path / "state/policies/commits" / commit / "policies"
+    assert loaded.policies_dir == tmp_path / "state/policies.followed/commits" / commit / "policies"
     assert list(load_policies(loaded.policies_dir)) == ["orders"]
     config.write_text("")
     assert follower_of(load_service_config(config)) is None
