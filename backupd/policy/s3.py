@@ -51,13 +51,13 @@ def _proxy(value: str) -> str:
 
 
 def _web_address(value: str, like: str, refusal: str) -> str:
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise ValueError(refusal)
     try:
         parts = urlsplit(value)
-        secret, host, _ = "@" in parts.netloc, parts.hostname, parts.port
+        host, _ = parts.hostname, parts.port
     except ValueError:
-        secret, host = "@" in value, None
-    if secret:
-        raise ValueError(refusal)
+        raise ValueError(f"{value!r} is not an address; write it like {like}") from None
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise ValueError(f"{value!r} is not an address; write it like {like}")
     return value
