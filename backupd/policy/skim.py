@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from backupd.policy.schema import Policy
 
 _DATABASE = re.compile(r"""^database\s*=\s*["']([^"'\n]*)["']""", re.MULTILINE)
+_INCLUDE = re.compile(r"""^include\s*=\s*\[((?:\s*["'][^"'\\\n]*["']\s*,?)*)\s*\][ \t]*$""", re.MULTILINE)
+_QUOTED = re.compile(r"""["']([^"']*)["']""")
 _PATH = re.compile(r"""["'](/[^"'\n]*)["']""")
 
 
@@ -26,11 +28,14 @@ class Skimmed:
     second: str = ""
 
 
-def skim(path: Path) -> Skimmed:
-    """Read the file's database, the places of its copies, and its archives; a file that cannot be read says nothing."""
+def skim(path: Path, dull: dict[str, bool] | None = None) -> Skimmed:
+    """Read the file's database, the places of its copies, and its archives; a file that cannot be read says nothing.
+
+    ``dull`` remembers between calls which included files say nothing of that.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        if plain := _plain(text):
+        if plain := _plain(text, path, {} if dull is None else dull):
             return plain
         content = _with_includes(path, text)
     except (OSError, ValueError, RecursionError):
@@ -47,6 +52,21 @@ def skim(path: Path) -> Skimmed:
     )
 
 
+def _includes_only_dull(text: str, path: Path, dull: dict[str, bool]) -> bool:
+    """Whether what the file includes, in one plain line, names no database, no copies, and no more files."""
+    lines = _INCLUDE.findall(text)
+    if len(lines) != 1 or text.count("include") != lines[0].count("include") + 1:
+        return False
+    for name in _QUOTED.findall(lines[0]):
+        place = os.path.join(path.parent, name)
+        if place not in dull:
+            content = tomllib.loads(Path(place).read_text(encoding="utf-8"))
+            dull[place] = not content.keys() & {"database", "copies", "second_archive", "include"}
+        if not dull[place]:
+            return False
+    return True
+
+
 def _with_includes(path: Path, text: str) -> dict[str, Any]:
     if "include" not in text:
         return tomllib.loads(text)
@@ -60,14 +80,16 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _plain(text: str) -> Skimmed | None:
+def _plain(text: str, path: Path, dull: dict[str, bool]) -> Skimmed | None:
     """The same without reading the TOML, which takes most of the time: every quoted path counts as a place.
 
-    None where the words may hide: escapes, long strings, a database that is not named at the start of a line, another
-    file; or where there is a second archive.
+    None where the words may hide: escapes, long strings, a database that is not named at the start of a line, an
+    included file that has some; or where there is a second archive.
     """
+    if "include" in text and not _includes_only_dull(text, path, dull):
+        return None
     named = _DATABASE.findall(text)
-    if len(named) != 1 or any(word in text for word in ("\\", "'''", '"""', "second_archive", "include")):
+    if len(named) != 1 or any(word in text for word in ("\\", "'''", '"""', "second_archive")):
         return None
     return Skimmed(named[0], tuple(_PATH.findall(text)))
 
@@ -79,9 +101,10 @@ def stands_alone(own: Path, policy: Policy) -> bool:
     """
     ours = set(map(os.path.realpath, (copy.place for copy in policy.copies.values())))
     second = policy.second_archive.url if policy.second_archive is not None else ""
+    dull: dict[str, bool] = {}
     for path in own.parent.iterdir():
         if path.suffix == ".toml" and not path.name.startswith(".") and path != own:
-            found = skim(path)
+            found = skim(path, dull)
             if found.database == policy.database or ours.intersection(map(os.path.realpath, found.places)):
                 return False
             if second or found.second:

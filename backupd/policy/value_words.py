@@ -91,7 +91,8 @@ def _right_form(kind: str, given: Any, field: FieldInfo | None) -> str:
             f'not text; write it in quotes: "{shown(given)}"' if plain else 'not text; write it in quotes, like "..."'
         )
     if kind == "list_type":
-        return 'not a list; write it like ["...", "..."]'
+        one = said_value(given) if isinstance(given, str) and not _LOOKS_SECRET.search(given) else '"...", "..."'
+        return f"not a list; write it like [{one}]"
     return ""
 
 

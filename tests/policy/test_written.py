@@ -8,6 +8,7 @@ import pytest
 
 from backupd.errors import ConfigInvalid
 from backupd.policy.load import load_policies, load_policy, load_policy_of, load_service_config
+from backupd.policy.skim import skim
 from backupd.policy.written import line_of, read_written
 
 OWN = """\
@@ -119,6 +120,39 @@ def test_a_database_s_copies_are_seen_through_the_includes_of_another_policy(tmp
     (tmp_path / "policies/shop.toml").write_text(text.replace('[copies.b]\npath = "/data/passive/shop.db"\n', ""))
     with pytest.raises(ConfigInvalid, match="can belong to one database only"):
         load_policy_of(load_service_config(tmp_path / "backupd.toml"), "shop")
+
+
+@pytest.mark.parametrize("more", ["", '[copies.b]\npath = "/data/other.db"\n', 'include = ["more.toml"]\n'])
+@pytest.mark.parametrize(
+    "line", ['include = ["d/x.toml"]\n', "include=[ 'd/x.toml' , ]\n", 'include = [\n"d/x.toml",\n]\n']
+)
+def test_skimming_sees_through_includes(more: str, line: str, tmp_path: Path) -> None:
+    written(tmp_path / "d/more.toml", '[copies.b]\npath = "/data/more.db"\n')
+    written(tmp_path / "d/x.toml", more + "[freeze]\nseconds_max = 3\n")
+    own = OWN.format(include="").partition("\n")[2].partition("[copies.b]")[0]
+    path = written(tmp_path / "orders.toml", line + own)
+    found = skim(path)
+    assert found.database == "orders"
+    expected = {"/data/other.db"} if "other" in more else {"/data/more.db"} if more else set()
+    assert set(found.places) == {"/data/app.db"} | expected
+
+
+def test_an_included_file_is_read_once_for_all_that_include_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node may have ten thousand policies with one file of defaults, and a command about one skims them all."""
+    written(tmp_path / "d/x.toml", "[freeze]\nseconds_max = 3\n")
+    for number in range(20):
+        policy(tmp_path / f"p{number}.toml", "d/x.toml", database=f"db{number}")
+    read: list[str] = []
+    real = Path.read_text
+
+    def counted(path: Path, **options: str) -> str:
+        read.append(path.name)
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    dull: dict[str, bool] = {}
+    assert {skim(path, dull).database for path in sorted(tmp_path.glob("*.toml"))} == {f"db{n}" for n in range(20)}
+    assert read.count("x.toml") == 1
 
 
 @pytest.mark.parametrize(
