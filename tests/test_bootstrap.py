@@ -98,3 +98,15 @@ def test_a_server_has_nothing_that_backupd_replicates(config: Path) -> None:
     house = open_house(config)
     assert house.replicators() == ()
     house.close()
+
+
+def test_the_house_knows_every_file_that_its_policies_are_written_in(config: Path) -> None:
+    defaults = config.parent / "policies" / "defaults" / "common.toml"
+    defaults.parent.mkdir()
+    defaults.write_text("[freeze]\nseconds_max = 7\n")
+    write(config)
+    own = config.parent / "policies" / "ledger.toml"
+    own.write_text('include = ["defaults/common.toml"]\n' + own.read_text())
+    house = open_house(config)
+    assert house.policy_files() == (own, defaults)
+    assert house.context("ledger").policy.freeze.seconds_max == 7

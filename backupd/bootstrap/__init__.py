@@ -80,6 +80,15 @@ class House:
         self._policies = now
         return tuple(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
 
+    def policy_files(self) -> tuple[Path, ...]:
+        """Every file that the policies were read from, those that they include too; to see that one has changed.
+
+        Raises:
+            ConfigInvalid: a policy cannot be used.
+        """
+        files = {file: None for name in self.databases() for file in self.loaded(name).files}
+        return tuple(files)
+
     def context(self, database: str, report: ReportProgress | None = None) -> RunContext:
         """Everything that a run on one database needs.
 
