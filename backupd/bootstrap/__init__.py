@@ -74,10 +74,11 @@ class House:
         Raises:
             ConfigInvalid: one cannot be used; all stay as they were.
         """
-        from backupd.policy.load import load_policies
+        from backupd.policy.load import followed_anew, load_policies
 
-        before, now = self._policies or {}, load_policies(self.config.policies_dir)
-        self._policies = now
+        config = followed_anew(self.config)
+        before, now = self._policies or {}, load_policies(config.policies_dir)
+        self._policies, self.config = now, config
         return tuple(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
 
     def policy_files(self) -> tuple[Path, ...]:

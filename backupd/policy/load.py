@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,13 @@ class LoadedPolicy:
     """A policy, the file that it came from, and what is odd about it without being wrong.
 
     ``written`` is how it was written, with the files that it includes; None when it never was a file.
+    Two are equal when their policies are: where and how one is written changes nothing that a run does.
     """
 
     policy: Policy
-    path: Path
-    warnings: tuple[str, ...] = ()
-    written: Written | None = None
+    path: Path = field(compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    written: Written | None = field(default=None, compare=False, repr=False)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -117,14 +118,24 @@ def load_service_config(path: Path) -> ServiceConfig:
     if not isinstance(found, ServiceFile):
         raise _invalid(problems, f"the service config {path} cannot be used", f"edit {path}")
     service = found.service
-    state_dir = path.parent / service.state_dir
-    policies_dir = path.parent / service.policies_dir
-    if found.policies is not None:
-        from backupd.policy.checkout import followed_directory
+    config = ServiceConfig(
+        path=path,
+        state_dir=path.parent / service.state_dir,
+        policies_dir=path.parent / service.policies_dir,
+        node=service.node or socket.gethostname(),
+        options=service,
+        follow=found.policies,
+    )
+    return followed_anew(config)
 
-        policies_dir = followed_directory(state_dir, found.policies.path)
-    node = service.node or socket.gethostname()
-    return ServiceConfig(path, state_dir, policies_dir, node, service, found.policies)
+
+def followed_anew(config: ServiceConfig) -> ServiceConfig:
+    """The same config with the policies that are in force now, where a repository is followed."""
+    if config.follow is None:
+        return config
+    from backupd.policy.checkout import followed_directory
+
+    return replace(config, policies_dir=followed_directory(config.state_dir, config.follow.path))
 
 
 def load_policy(path: Path) -> LoadedPolicy:

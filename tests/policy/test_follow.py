@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backupd.bootstrap import open_house
 from backupd.errors import Busy, ConfigInvalid, NotHealthy, Refused
 from backupd.policy.follow import Followed, PolicyFollower, follower_of
 from backupd.policy.git import policy_commit
@@ -456,3 +457,24 @@ def test_two_places_of_policies_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "backupd.toml").write_text('[service]\npolicies_dir = "p"\n[policies]\nrepository = "/srv/x.git"\n')
     with pytest.raises(ConfigInvalid, match=r"backupd\.toml:2: service\.policies_dir: policies come from"):
         load_service_config(tmp_path / "backupd.toml")
+
+
+def test_the_house_goes_over_to_what_came_into_force_and_names_only_what_is_another_policy(
+    origin: Origin, tmp_path: Path
+) -> None:
+    origin.write("policies/shop.toml", POLICY.format(name="shop"))
+    origin.commit()
+    config = tmp_path / "backupd.toml"
+    config.write_text(f'[policies]\nrepository = "{origin.place}"\n')
+    follows = follower_of(load_service_config(config))
+    assert follows is not None
+    follows.fetch()
+    house = open_house(config)
+    assert house.databases() == ("orders", "shop")
+    origin.write("policies/shop.toml", POLICY.format(name="shop") + "[freeze]\nseconds_max = 7\n")
+    origin.write("policies/orders.toml", "# only a remark\n" + POLICY.format(name="orders"))
+    origin.commit()
+    assert follows.fetch().changed
+    assert house.reload() == ("shop",)
+    assert house.config.policies_dir == follows.policies_dir
+    assert house.loaded("orders").path.parent == follows.policies_dir
