@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def fingerprint(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Names, sizes, times and inodes of the policy files; empty when the folder cannot be read."""
+def fingerprint(directory: Path, others: Iterable[Path] = ()) -> tuple[tuple[str, int, int, int], ...]:
+    """Paths, sizes, times and inodes of the policy files, and of ``others`` that they include; none of what is gone."""
     found = []
-    try:
-        for path in sorted(directory.glob("*.toml")):
+    for path in sorted({*directory.glob("*.toml"), *others}):
+        try:
             state = path.stat()
-            found.append((path.name, state.st_size, state.st_mtime_ns, state.st_ino))
-    except OSError:
-        return ()
+        except OSError:
+            continue
+        found.append((str(path), state.st_size, state.st_mtime_ns, state.st_ino))
     return tuple(found)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from backupd import __version__
 from backupd.errors import BackupdError, Busy, ConfigInvalid, NotFound
 from backupd.model.alarm import Alarm, Severity
+from backupd.policy.follow import follower_of
 from backupd.service.board import Board
 from backupd.service.folder import fingerprint
+from backupd.service.following import Following
 from backupd.service.keeper import Keeper
 from backupd.service.notify import Notifier
 
@@ -69,12 +71,29 @@ class Service:
     def __init__(self, house: House, reload: threading.Event) -> None:
         self._house, self._reload = house, reload
         self.board = Board()
+        self._following = self._follow()
         self._keepers = [Keeper(replicator) for replicator in house.replicators()]
         self._notifier = Notifier()
         self._rota = self._make_rota()
-        self._folder = fingerprint(house.config.policies_dir)
+        self._folder = self._fingerprint()
         self._next_look = 0.0
         self._invalid: ConfigInvalid | None = None
+
+    def _follow(self) -> Following | None:
+        """Whoever fetches the policies of a repository; what nobody has fetched yet is waited for.
+
+        Raises:
+            BackupdError: nothing was ever fetched here, and it cannot be fetched now.
+        """
+        follower = follower_of(self._house.config)
+        if follower is None:
+            return None
+        if follower.in_force() is None:
+            first = follower.fetch()
+            if first.problem is not None:
+                raise first.problem
+            self._house.reload()
+        return Following(follower, self._reload.set)
 
     def _make_rota(self) -> Rota | None:
         options = self._house.config.options
@@ -112,11 +131,15 @@ class Service:
             if rota is not None:
                 rota.start()
             watch.start()
+            if self._following is not None:
+                self._following.start()
             self._notifier.ready(f"serving {len(databases)} databases")
             self._go_round(stop)
         finally:
             LOG.info("backupd stops", extra={"facts": {"pid": os.getpid()}})
             self._notifier.stopping()
+            if self._following is not None:
+                self._following.stop()
             watch.stop()
             if rota is not None:
                 rota.stop(options.stop_seconds_max)
@@ -127,7 +150,8 @@ class Service:
         own = []
         if (invalid := self._invalid) is not None:
             own.append(_policy_alarm(invalid))
-        return (*own, *(self._rota.alarms() if self._rota else ()))
+        followed = self._following.alarms() if self._following else ()
+        return (*own, *followed, *(self._rota.alarms() if self._rota else ()))
 
     def _go_round(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -145,7 +169,7 @@ class Service:
     def _see_to_policies(self, now: float) -> None:
         if now >= self._next_look:
             self._next_look = now + _FOLDER_SECONDS
-            folder = fingerprint(self._house.config.policies_dir)
+            folder = self._fingerprint()
             if folder != self._folder:
                 self._folder = folder
                 self._reload.set()
@@ -154,6 +178,9 @@ class Service:
             self._notifier.reloading()
             self._read_policies()
             self._notifier.ready(f"serving {len(self._house.databases())} databases")
+
+    def _fingerprint(self) -> tuple[tuple[str, int, int, int], ...]:
+        return fingerprint(self._house.config.policies_dir, self._house.policy_files())
 
     def _read_policies(self) -> None:
         """Go by the policies as they are in the folder now; when one is wrong, by those that we have."""

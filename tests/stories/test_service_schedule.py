@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,34 @@ def test_a_run_that_dies_harms_nobody_is_tried_again_and_given_up_until_its_next
     made = home.ctl("backup", "orders", "--type", "full")
     assert made.returncode == 0, made.stderr
     assert home.ctl_json("explain", "schedule", "orders")["given_up"] == []
+
+
+def git(repository: Path, *words: str) -> str:
+    person = ["-c", "user.name=dba", "-c", "user.email=dba@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", str(repository), *person, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_a_schedule_in_a_repository_is_followed_and_its_commit_is_in_the_record(home: Home) -> None:
+    repository = home.root / "repository"
+    (repository / "policies").mkdir(parents=True)
+    git(repository, "init", "-q", "-b", "main")
+    home.schedule()
+    home.policy.rename(repository / "policies" / "orders.toml")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "no schedule yet")
+    config = "".join(line for line in home.config.read_text().splitlines(True) if not line.startswith("policies_dir"))
+    home.config.write_text(f'{config}\n[policies]\nrepository = "{repository}"\nref = "main"\nevery = "10s"\n')
+    home.start_service()
+    home.wait("replication", lambda: 'event="replication started"' in home.said())
+
+    policy = repository / "policies" / "orders.toml"
+    policy.write_text(policy.read_text().replace("[schedule]", '[schedule]\nfull = "every 2 s"'))
+    git(repository, "commit", "-q", "-a", "-m", "a full every two seconds")
+    home.wait("a full", lambda: "full" in home.types(), 120)
+    label = home.backups()[0]["id"]
+    assert home.ctl_json("show", label)["policy_commit"] == git(repository, "rev-parse", "HEAD")
 
 
 @pytest.mark.slow
