@@ -16,6 +16,7 @@ from backupd.errors import ConfigInvalid, NotFound
 if TYPE_CHECKING:  # pydantic is heavy; only reading a file needs it
     from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
+    from backupd.policy.service_file import ServiceOptions
 
 CONFIG_VARIABLE = "BACKUPD_CONFIG"
 _TOML_LINE = re.compile(r"\(at line (\d+)")
@@ -24,12 +25,13 @@ _FILE_BYTES_MAX = 2**20
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """The service on this node; all paths are absolute."""
+    """The service on this node; all paths are absolute. ``options`` is the table ``[service]`` as it stands."""
 
     path: Path
     state_dir: Path
     policies_dir: Path
     node: str
+    options: ServiceOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def load_service_config(path: Path) -> ServiceConfig:
         state_dir=path.parent / service.state_dir,
         policies_dir=path.parent / service.policies_dir,
         node=service.node or socket.gethostname(),
+        options=service,
     )
 
 

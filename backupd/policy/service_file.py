@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from backupd.policy.sections import Section
+from backupd.policy.web import WebOptions
 
 
-class ServiceOptions(Section):
+class ServiceOptions(WebOptions):
     """The service on this node."""
 
     state_dir: str = Field(default="state", description="Where this node keeps its state; relative to this file.")
