@@ -53,8 +53,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"archive"}
     | _HANDS,  # the only room that knows concrete classes
     "service": _FRONT,
+    "service/metrics": _VALUES,
+    "service/web": {"service", "service/metrics"} | _VALUES | {"journal", "policy"},  # asks the desk, never the house
     "demo": {"cli"} | _FRONT,  # a story told in the words of the front door, with a real writer process
-    "cli": {"demo"} | _FRONT,
+    "cli": {"demo", "durable", "service/metrics"} | _FRONT,
 }
 
 # Libraries, and parts of Python's own, that live at few addresses: a file, or a room with a / at its end.
@@ -64,13 +66,18 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "cryptography": ("pipeline/cipher.py",),
     "boto3": ("archive/s3/",),
     "botocore": ("archive/s3/",),
+    "itsdangerous": ("service/web/session.py",),
+    "jinja2": ("service/web/",),
     "numpy": ("pages.py", "ports/pages.py", "pipeline/", "engines/"),  # ports: for the type of one argument
+    "prometheus_client": ("service/metrics.py",),
     "psycopg": ("engines/postgres/connect.py",),
     "pydantic": ("policy/",),
     "pydantic_core": ("policy/",),
     "pyrage": ("archive/age.py",),
     "rich": ("cli/", "demo/"),
+    "starlette": ("service/web/",),
     "typer": ("cli/",),
+    "uvicorn": ("service/web/server.py",),
     "urllib3": ("archive/s3/",),  # botocore lets its errors through
     "xxhash": ("pages.py",),
     "zstandard": ("pipeline/compress.py",),

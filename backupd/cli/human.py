@@ -2,64 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from backupd.model.amounts import size_text
+from backupd.model import lsn_words
+from backupd.model.amounts import ago_text, duration_text, size_text
 
-# A timeline and an LSN as a number: so positions of PostgreSQL stand in records and in JSON. The first segment
-# of a cluster begins at 16 MiB, and a history of SQLite has 16 digits, so nothing else in a sentence looks like this
-# but an LSN of digits alone in a text that was shown already: it has " @ " before it.
-_TIMELINE_AND_LSN = re.compile(r"(?<![\w/.:@-])(?<!@ )(\d{1,10})/(\d{8,20})(?![\w/])")
-
-
-def with_lsns(text: str) -> str:
-    """``ends at 1/50331648`` is ``ends at 1 @ 0/3000000``: a PostgreSQL position as PostgreSQL writes it."""
-    if "/" not in text:
-        return text
-    return _TIMELINE_AND_LSN.sub(lambda found: f"{found[1]} @ {_lsn(int(found[2]))}", text)
-
-
-def _lsn(offset: int) -> str:
-    return f"{offset >> 32:X}/{offset & 0xFFFFFFFF:X}"
+# The page says it in the same words.
+duration, ago, with_lsns = duration_text, ago_text, lsn_words.with_lsns
 
 
 def size(count_bytes: float | None) -> str:
     """``1536`` is ``1.5 KiB``; None is ``-``."""
     return "-" if count_bytes is None else size_text(count_bytes)
-
-
-def duration(seconds: float | None) -> str:
-    """Two units at most: ``0.12 s``, ``41 s``, ``2 min 5 s``, ``3 h 10 min``, ``4 d 2 h``; None is ``-``."""
-    if seconds is None:
-        return "-"
-    seconds = max(0.0, seconds)
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return _two(whole // 60, "min", whole % 60, "s")
-    if whole < 86400:
-        return _two(whole // 3600, "h", whole % 3600 // 60, "min")
-    return _two(whole // 86400, "d", whole % 86400 // 3600, "h")
-
-
-def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
-    return f"{large} {large_unit}" + (f" {small} {small_unit}" if small else "")
-
-
-def ago(then: datetime, now: datetime) -> str:
-    """``3 h 10 min ago``, ``in 2 d``, ``just now``."""
-    seconds = (now - then).total_seconds()
-    if abs(seconds) < 1:
-        return "just now"
-    if seconds < 0:
-        return f"in {duration(round(-seconds)) if seconds < -10 else f'{round(-seconds)} s'}"
-    return f"{duration(round(seconds)) if seconds >= 10 else f'{round(seconds)} s'} ago"
 
 
 def coverage(verified: Mapping[str, Any], now: datetime) -> str:

@@ -24,6 +24,7 @@ from backupd.cli import (
     holds,
     init,
     list_backups,
+    metrics,
     output,
     policy,
     policy_diff,
@@ -53,7 +54,7 @@ healthy, 8 archive not reachable, 9 busy, 130 interrupted."""
 
 VERBS = (
     *("demo", "init", "policy", "check", "status", "backup", "list", "show", "verify", "restore", "drill"),
-    *("explain", "truncate", "prune", "hold", "release", "holds", "copy", "copy-archive", "recover"),
+    *("explain", "truncate", "prune", "hold", "release", "holds", "copy", "copy-archive", "recover", "metrics"),
 )
 
 
@@ -155,6 +156,7 @@ def _register() -> None:
     _add(pair, "switchover: exchange the roles (a later version)", copies.switchover, copies.SWITCHOVER_EXAMPLES)
     _add(app, "copy-archive: copy to the second archive", copy_archive.copy_archive, copy_archive.EXAMPLES)
     _add(app, "recover: finish or undo what a dead process left", recover.recover, recover.EXAMPLES)
+    _add(app, "metrics: the numbers for Prometheus", metrics.metrics, metrics.EXAMPLES)
 
 
 _register()

@@ -8,9 +8,10 @@ from backupd.policy.policies_table import PolicyRepository
 from backupd.policy.problems import ProblemsAt
 from backupd.policy.sections import Section
 from backupd.policy.units import Seconds
+from backupd.policy.web import WebOptions
 
 
-class ServiceOptions(Section):
+class ServiceOptions(WebOptions):
     """The service on this node."""
 
     state_dir: str = Field(default="state", description="Where this node keeps its state; relative to this file.")

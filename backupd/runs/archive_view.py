@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backupd.archive import names
 from backupd.archive.coverage import coverage_of
@@ -18,6 +19,9 @@ from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.runs.context import RunContext
 from backupd.steps import step
+
+if TYPE_CHECKING:
+    from backupd.archive.verdict import Verdict
 
 _FILE_NAME, _SECOND_FILE_NAME = "archive-view.json", "second-archive-view.json"
 
@@ -34,6 +38,7 @@ class ArchiveView:
     findings: tuple[str, ...]
     archive: str = ""
     verified: dict[str, JsonValue] | None = None
+    last_drill: dict[str, JsonValue] | None = None
 
     def record_ids(self) -> frozenset[str]:
         """The ids of all records, aborted ones too."""
@@ -91,6 +96,7 @@ def remembered(context: RunContext) -> ArchiveView | None:
             findings=tuple(found["findings"]),
             archive=str(found.get("archive", "")),
             verified=found.get("verified"),
+            last_drill=found.get("last_drill"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -140,6 +146,7 @@ def look(context: RunContext) -> ArchiveView:
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
         archive=context.policy.archive,
         verified=dict(verified.to_json()),
+        last_drill=_last_drill(verdicts),
     )
 
 
@@ -154,11 +161,23 @@ def _last(backups: Iterable[ArchivedBackup]) -> dict[str, JsonValue] | None:
     record = max(records, key=lambda one: (one.finished_at, one.id))
     return {
         "id": record.id,
+        "type": record.type.value,
+        "started_at": record.started_at.isoformat(),
         "finished_at": record.finished_at.isoformat(),
         "covers_until": record.covers_until.isoformat(),
         "log_end": str(record.log_end),
+        "read_bytes": record.read_bytes,
         "stored_bytes": record.stored_bytes,
+        "frozen_seconds": record.frozen_seconds,
     }
+
+
+def _last_drill(verdicts: Mapping[str, Iterable[Verdict]]) -> dict[str, JsonValue] | None:
+    drills = [one for of_one in verdicts.values() for one in of_one if one.kind == "drill"]
+    last = max(drills, key=lambda one: one.at, default=None)
+    if last is None:
+        return None
+    return {"backup": last.backup_id, "at": last.at.isoformat(), "sound": last.sound, "seconds": round(last.seconds, 3)}
 
 
 def _write(path: Path, view: ArchiveView) -> None:
@@ -172,6 +191,7 @@ def _write(path: Path, view: ArchiveView) -> None:
             "findings": list(view.findings),
             "archive": view.archive,
             "verified": view.verified,
+            "last_drill": view.last_drill,
         }
     )
     step("runs.archive_view")

@@ -16,6 +16,7 @@ from backupd.model.states import RunState
 from backupd.runs.archive_view import ArchiveView, look, record_names, remembered
 from backupd.runs.context import RunContext
 from backupd.runs.rolled_back import rolled_back
+from backupd.runs.schedule_view import expected_intervals
 from backupd.runs.second_status import second_status
 
 _SAYS_NOTHING = frozenset({RunState.REFUSED, RunState.ABORTED})
@@ -51,8 +52,11 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "last_incremental": view.last_incremental if view else None,
         "recovery_window": view.recovery_window if view else None,
         "verified": view.verified if view else None,
+        "last_drill": view.last_drill if view else None,
         "archive_seen_at": view.seen_at.isoformat() if view else None,
         "second_archive": second,
+        "held_log_bytes_warn": context.policy.truncation.held_log_bytes_warn,
+        "expected_interval_seconds": dict(expected_intervals(context)),
         "next_run": _next_run(context),
         "running": _running(context),
         "holds": holds,

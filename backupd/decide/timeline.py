@@ -1,0 +1,141 @@
+"""What could be restored when: windows, gaps, backups, drills and new histories of a database, on one line of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from backupd.decide.restore_path import RecoveryWindow
+from backupd.model.records import ArchivedBackup, BackupRecord
+
+_NONE_UNFIT: Mapping[str, str] = {}
+FAILOVER = "failover"
+DRILL = "drill"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time in which every moment can be restored (``because`` is empty), or none (it says why)."""
+
+    from_time: datetime
+    to_time: datetime
+    because: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return (self.to_time - self.from_time).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened: ``kind`` is a backup's type, ``drill`` or ``failover``; ``backup`` its id."""
+
+    at: datetime
+    kind: str
+    says: str
+    backup: str = ""
+    sound: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DrillFact:
+    """A restore for practice: of which backup, when, and whether all was well."""
+
+    backup: str
+    at: datetime
+    sound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Windows and gaps cover all of ``from_time`` to ``to_time``, in order and without overlap; so are the moments."""
+
+    from_time: datetime
+    to_time: datetime
+    windows: tuple[Stretch, ...]
+    gaps: tuple[Stretch, ...]
+    moments: tuple[Moment, ...]
+
+
+def build_timeline(
+    backups: Sequence[ArchivedBackup],
+    windows: Sequence[RecoveryWindow],
+    drills: Sequence[DrillFact],
+    now: datetime,
+    *,
+    unfit: Mapping[str, str] = _NONE_UNFIT,
+) -> Timeline | None:
+    """The line from the first moment that anything is known of up to now; None while nothing is.
+
+    Args:
+        backups: every committed backup of the database.
+        windows: what can be restored (``recovery_windows`` of them).
+        drills: the restores for practice.
+        now: the moment that the line ends at, at the earliest.
+        unfit: ids of backups that are damaged, with a sentence.
+    """
+    moments = [
+        *(_of_backup(one.record, unfit) for one in backups),
+        *_new_histories(backups),
+        *(_of_drill(one) for one in drills),
+    ]
+    known = [moment.at for moment in moments] + [window.from_time for window in windows]
+    if not known:
+        return None
+    # A clock that went back leaves records of the future; they are shown where they say that they are.
+    end = max(now, *known, *(window.to_time for window in windows))
+    begin = min(known)
+    merged = _merged((window.from_time, window.to_time) for window in windows)
+    return Timeline(
+        from_time=begin,
+        to_time=end,
+        windows=tuple(Stretch(first, last) for first, last in merged),
+        gaps=tuple(_gaps(merged, begin, end)),
+        moments=tuple(sorted(moments, key=lambda one: (one.at, one.backup, one.kind))),
+    )
+
+
+def _of_backup(record: BackupRecord, unfit: Mapping[str, str]) -> Moment:
+    damage = unfit.get(record.id)
+    says = f"{record.type} backup {record.id}" + (f", damaged: {damage}" if damage else "")
+    return Moment(record.finished_at, record.type.value, says, record.id, damage is None)
+
+
+def _of_drill(drill: DrillFact) -> Moment:
+    how = "was restored, opened and sound" if drill.sound else "could not be restored as it should"
+    return Moment(drill.at, DRILL, f"drill: backup {drill.backup} {how}", drill.backup, drill.sound)
+
+
+def _new_histories(backups: Sequence[ArchivedBackup]) -> Iterable[Moment]:
+    """Where the history of one backup is another than that of the backup before it."""
+    records = sorted((one.record for one in backups), key=lambda one: (one.finished_at, one.id))
+    for before, after in pairwise(records):
+        old, new = before.log_end.history, after.log_end.history
+        if old != new:
+            says = f"a new history, {new} after {old}: a failover, or a restore to the active, before {after.id}"
+            yield Moment(after.finished_at, FAILOVER, says, after.id)
+
+
+def _merged(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """Spans that touch or overlap as one."""
+    merged: list[tuple[datetime, datetime]] = []
+    for first, last in sorted((first, max(first, last)) for first, last in spans):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _gaps(merged: Sequence[tuple[datetime, datetime]], begin: datetime, end: datetime) -> Iterable[Stretch]:
+    place = begin
+    for number, (first, last) in enumerate(merged):
+        if first > place:
+            because = "no full leads here" if number == 0 else "the log of this time is in no backup"
+            yield Stretch(place, first, because)
+        place = last
+    if end > place:
+        yield Stretch(place, end, "no backup holds this time yet" if merged else "no full leads here")

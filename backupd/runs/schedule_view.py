@@ -1,0 +1,71 @@
+"""The schedule of a database as people and metrics ask for it: what is due and why, and how far apart runs are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from backupd.decide import schedule as decide
+from backupd.decide.slots import Slot, next_slot_of, slots_between
+from backupd.journal.records import JsonValue
+from backupd.model.rules import ScheduleRules, Task
+from backupd.runs.scheduled import attempts_here, known_since
+
+if TYPE_CHECKING:
+    from backupd.runs.context import RunContext
+
+# Most calendars repeat after a week; those of months and years are looked at further, and none is at every status.
+_LOOK_DAYS = (16, 70, 800)
+
+
+def schedule_json(context: RunContext) -> dict[str, JsonValue]:
+    """The form that ``explain schedule --json`` shows, without the name of the database."""
+    rules, now = context.policy.schedule_rules(), context.clock.now()
+    attempts = attempts_here(context.journal, context.database, rules, now)
+    known = known_since(context, remember=False)
+    answer = decide.decide(rules, now, attempts, database=context.database, known_since=known)
+    due, coming = answer.due, decide.next_slot(rules, now, database=context.database)
+    return {
+        "timezone": rules.timezone,
+        "due": {"type": due.task.value, "slot": due.slot.at.isoformat(), "reasons": [*map(str, due.reasons)]}
+        if due
+        else None,
+        "waiting": [*map(str, answer.waiting)],
+        "given_up": [{"type": slot.task.value, "slot": slot.at.isoformat()} for slot in answer.given_up],
+        "next": {"type": coming.task.value, "at": coming.at.isoformat()} if coming else None,
+        "attempts": [
+            {"type": one.task.value, "at": one.at.isoformat(), "outcome": one.outcome.value} for one in attempts
+        ],
+    }
+
+
+def next_runs(context: RunContext, count_max: int = 5) -> list[dict[str, JsonValue]]:
+    """The slots that come next, as ``next_run`` of the status shows the first of them."""
+    rules, now = context.policy.schedule_rules(), context.clock.now()
+    coming = [slot for task in decide.TASKS for slot in _following(rules, task, now, context.database, count_max)]
+    coming.sort(key=lambda slot: slot.at)
+    return [{"at": slot.at.isoformat(), "type": slot.task.value, "local": slot.local} for slot in coming[:count_max]]
+
+
+def expected_intervals(context: RunContext) -> dict[str, float]:
+    """The longest pause between two scheduled backups: ``any``, and ``full`` ones; absent where none is planned."""
+    rules, now = context.policy.schedule_rules(), context.clock.now()
+    fulls = (Task.FULL, Task.EXPRESS)
+    found: dict[str, float] = {}
+    for name, tasks in (("any", decide.BACKUPS), ("full", fulls)):
+        for days in _LOOK_DAYS:
+            end = now + timedelta(days=days)
+            slots = {slot.at for task in tasks for slot in slots_between(rules, task, now, end, context.database)}
+            if len(slots) > 1:
+                found[name] = max((later - at).total_seconds() for at, later in pairwise(sorted(slots)))
+                break
+    return found
+
+
+def _following(rules: ScheduleRules, task: Task, after: datetime, database: str, count_max: int) -> list[Slot]:
+    found: list[Slot] = []
+    while len(found) < count_max and (slot := next_slot_of(rules, task, after, database)) is not None:
+        found.append(slot)
+        after = slot.at
+    return found
