@@ -85,7 +85,7 @@ def check_caught_up(year: Year) -> None:
                 if not undisturbed(year, policy, *window):
                     continue
                 good = any(slot.at <= run.began <= window[1] and serves(run.due.task, task) for run in runs) or gave_up(
-                    year, policy, task, slot.at
+                    year, policy, task, *window
                 )
                 assert good, (policy, task, slot)
 
@@ -111,9 +111,10 @@ def undisturbed(year: Year, policy: int, begins: datetime, ends: datetime) -> bo
     return not moved and not ahead and not any(span.begins <= ends and begins <= span.ends for span in spans)
 
 
-def gave_up(year: Year, policy: int, task: Task, at: datetime) -> bool:
-    failed = [run for run in by_runs(year)[policy] if run.due.task is task and run.due.slot.at == at]
-    return len([run for run in failed if run.outcome is not Outcome.DONE]) > 3
+def gave_up(year: Year, policy: int, task: Task, begins: datetime, ends: datetime) -> bool:
+    """Whether it was tried again and again, for this slot or for one that came meanwhile."""
+    tried = [run for run in by_runs(year)[policy] if run.due.task is task and begins <= run.began <= ends]
+    return len([run for run in tried if run.outcome is not Outcome.DONE]) >= 3
 
 
 def check_no_storm(year: Year) -> None:
@@ -151,7 +152,7 @@ def test_a_year_of_a_few_policies(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_year_of_a_thousand_policies(capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     year = play(1000, 2026, Caps(60, 30))

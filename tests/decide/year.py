@@ -171,5 +171,4 @@ class Year:
             self.tries[policy, node].append(Attempt(run.due.task, run.clock, run.outcome, self.clock(node, at)))
         for each in (0, 1):
             self._ring(at + timedelta(seconds=1), policy, each)
-        for other in self.waiting[node]:
-            self._ring(at, other, node)
+        self._begin(at, node)
