@@ -42,5 +42,5 @@ $(RUN_STAMP): $(INSTALLED_FROM)
 	@touch $@
 
 $(TEST_STAMP): $(INSTALLED_FROM)
-	@contrib/make-venv $(VENV) s3,encryption,postgres,test
+	@contrib/make-venv $(VENV) s3,encryption,postgres,service,test
 	@touch $(RUN_STAMP) $@

@@ -52,16 +52,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"archive"}
     | _HANDS,  # the only room that knows concrete classes
-    "service": _FRONT,
+    "service": {"durable"} | _FRONT,
     "demo": {"cli"} | _FRONT,  # a story told in the words of the front door, with a real writer process
-    "cli": {"demo"} | _FRONT,
+    "cli": {"demo", "service"} | _FRONT,  # service: to try out whether its alarms are heard
 }
 
 # Libraries, and parts of Python's own, that live at few addresses: a file, or a room with a / at its end.
 ADDRESSES: dict[str, tuple[str, ...]] = {
+    "apprise": ("service/send.py",),
     "apscheduler": ("service/",),
     "blake3": ("digests.py",),
     "cryptography": ("pipeline/cipher.py",),
+    "httpx": ("service/ping.py",),
     "boto3": ("archive/s3/",),
     "botocore": ("archive/s3/",),
     "numpy": ("pages.py", "ports/pages.py", "pipeline/", "engines/"),  # ports: for the type of one argument

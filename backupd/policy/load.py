@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backupd.errors import ConfigInvalid, NotFound
 
 if TYPE_CHECKING:  # pydantic is heavy; only reading a file needs it
+    from backupd.policy.alarms import AlarmOptions
     from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
     from backupd.policy.service_file import ServiceOptions
@@ -25,13 +26,14 @@ _FILE_BYTES_MAX = 2**20
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """The service on this node; all paths are absolute. ``options`` is the table ``[service]`` as it stands."""
+    """The service on this node; all paths are absolute. ``options`` and ``alarms`` are tables as they stand."""
 
     path: Path
     state_dir: Path
     policies_dir: Path
     node: str
     options: ServiceOptions
+    alarms: AlarmOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def load_service_config(path: Path) -> ServiceConfig:
         policies_dir=path.parent / service.policies_dir,
         node=service.node or socket.gethostname(),
         options=service,
+        alarms=found.alarms,
     )
 
 
@@ -214,8 +217,9 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
             problems.append(Problem(path, 0, "second_archive", shared, database))
             continue
         good[database] = loaded
-        for name, place in loaded.policy.copies.items():
-            taken[os.path.realpath(place.place)] = f"copy {name} of {database}"
+        taken |= {
+            os.path.realpath(one.place): f"copy {name} of {database}" for name, one in loaded.policy.copies.items()
+        }
     return good, problems
 
 
@@ -229,14 +233,14 @@ def _file_of_another(loaded: LoadedPolicy, taken: Mapping[str, str]) -> str:
 
 def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     from backupd.policy.problems import Problem
+    from backupd.policy.same_file import same_file_on_disk
     from backupd.policy.schema import Policy
     from backupd.policy.second_archive import same_on_disk
 
     found, problems = _read(path, Policy)
     if not isinstance(found, Policy):
         return None, problems
-    same = _same_file_on_disk(found)
-    if same is not None:
+    if (same := same_file_on_disk(found)) is not None:
         return None, [Problem(path, 0, "copies", same, found.database)]
     if one_place := same_on_disk(found):
         return None, [Problem(path, 0, "second_archive.url", one_place, found.database)]
@@ -246,17 +250,6 @@ def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     if found.retention_rules().is_empty:
         warnings.append(f"{path.name} has no [retention]: nothing is ever pruned")
     return LoadedPolicy(found, path, tuple(warnings)), []
-
-
-def _same_file_on_disk(policy: Policy) -> str | None:
-    """Two names of one file (a hard or symbolic link) would let the passive overwrite the active."""
-    first, second = policy.copies.values()
-    try:
-        same = os.path.samefile(first.place, second.place)
-    except OSError:
-        return None  # one is not there or not readable from here; the engine asks again before it writes
-    what = "file" if policy.engine == "sqlite" else "directory"
-    return f"{first.place} and {second.place} are one {what} under two names" if same else None
 
 
 def _read(path: Path, model: Any) -> tuple[object, list[Problem]]:

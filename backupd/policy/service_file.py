@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from backupd.policy.alarms import AlarmOptions
 from backupd.policy.sections import Section
 from backupd.policy.units import Seconds
 
@@ -33,3 +34,4 @@ class ServiceFile(Section):
     """The service config, backupd.toml."""
 
     service: ServiceOptions = Field(default_factory=ServiceOptions)
+    alarms: AlarmOptions = Field(default_factory=AlarmOptions)

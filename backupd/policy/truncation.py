@@ -7,9 +7,6 @@ from pydantic import Field
 from backupd.policy.sections import Section
 from backupd.policy.units import Bytes, Seconds
 
-# The log guard warns at 70 % of a budget; policies that only say when to warn get the budget that this is 70 % of.
-_WARNING_PERCENT = 70
-
 
 class TruncationOptions(Section):
     """Whether and when log leaves the copies."""
@@ -30,10 +27,3 @@ class TruncationOptions(Section):
     evidence_age_seconds_max: Seconds = Field(
         default=60.0, gt=0, le=3600, description="How old the copies' answers may be when log is removed (duration)."
     )
-
-    @property
-    def budget_bytes(self) -> int:
-        """The budget that the log guard goes by; 0: none."""
-        if self.held_log_budget is not None:
-            return self.held_log_budget
-        return self.held_log_bytes_warn * 100 // _WARNING_PERCENT

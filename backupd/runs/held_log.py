@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backupd.decide.log_guard import NOT_ARCHIVED, GuardLevel, GuardVerdict, LogSample, guard_log
+from backupd.decide.log_guard import NOT_ARCHIVED, WARNING_SHARE, GuardLevel, GuardVerdict, LogSample, guard_log
 from backupd.decide.reasons import Reason
 from backupd.durable import read_json, write_json
 from backupd.errors import BackupdError
@@ -25,7 +25,7 @@ _NOTHING_TO_REMOVE = "nothing to remove:"
 def guard_verdicts(context: RunContext, pair: PairStatus) -> dict[str, GuardVerdict]:
     """Each copy's verdict, by its name. Raises NotHealthy: the journal cannot be read."""
     remembered = samples_of(context)
-    budget = context.policy.truncation.budget_bytes
+    budget = budget_bytes(context)
     blockers = _blockers(context, pair) if any(copy.held_log_bytes for copy in pair.copies) else ()
     verdicts = {}
     for copy in pair.copies:
@@ -34,6 +34,14 @@ def guard_verdicts(context: RunContext, pair: PairStatus) -> dict[str, GuardVerd
         what = f"the {copy.role} copy {copy.name}"
         verdicts[copy.name] = guard_log(what, samples, budget_bytes=budget, blockers=blockers)
     return verdicts
+
+
+def budget_bytes(context: RunContext) -> int:
+    """The policy's budget; a policy that only says when to warn gets the one that this is the warning share of."""
+    options = context.policy.truncation
+    if options.held_log_budget is not None:
+        return options.held_log_budget
+    return int(options.held_log_bytes_warn / WARNING_SHARE)
 
 
 def held_log_alarms(database: str, verdicts: Mapping[str, GuardVerdict]) -> Iterator[Alarm]:

@@ -62,8 +62,16 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "holds": holds,
         "log_guard": guard,
         "alarms": list(dict.fromkeys(alarm.sentence for alarm in alarms)),
-        "alarm_details": [dict(alarm.to_json()) for alarm in {one.key: one for one in reversed(alarms)}.values()][::-1],
+        "alarm_details": _details(alarms),
     }
+
+
+def _details(alarms: Sequence[Alarm]) -> list[JsonValue]:
+    """Each alarm once, the first of those that are the same."""
+    once: dict[tuple[str, str, str], Alarm] = {}
+    for alarm in alarms:
+        once.setdefault(alarm.key, alarm)
+    return [dict(alarm.to_json()) for alarm in once.values()]
 
 
 def _running(context: RunContext) -> dict[str, JsonValue] | None:

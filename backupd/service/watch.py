@@ -55,7 +55,9 @@ class Watch:
         try:
             context = self._house.context(database)
             status = status_of(context)
-            remember_held_log(context, status["copies"])
+            copies = status["copies"]
+            seen_copies = copies if isinstance(copies, list) else []
+            remember_held_log(context, [copy for copy in seen_copies if isinstance(copy, dict)])
             own = [*_overdue(context), *(one for one in self._alarms() if one.database == database)]
         except BackupdError as error:
             LOG.warning("cannot look: %s", error.problem, extra={"facts": {"database": database}})

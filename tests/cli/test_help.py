@@ -34,7 +34,7 @@ DESIGNED = {
     *("demo", "init", "policy check", "policy schema", "policy plan", "check", "status", "backup", "list", "show"),
     *("verify", "restore", "drill", "explain truncation", "explain retention", "explain schedule", "truncate", "prune"),
     *("hold", "release", "holds", "copy suspend", "copy resume", "copy seed", "copy switchover", "copy-archive"),
-    "recover",
+    *("recover", "alarms", "alarm test"),
 }
 
 
@@ -59,9 +59,18 @@ def test_each_verb_has_help_with_an_example_that_parses(verb: str, capsys: pytes
         command.make_context(verb, words[1 + len(verb.split()) :])
 
 
-READS = {"check", "status", "list", "show", "verify", "holds", "policy check", "policy plan"} | {
-    verb for verb in DESIGNED if verb.startswith("explain")
-}
+READS = {
+    "check",
+    "status",
+    "list",
+    "show",
+    "verify",
+    "holds",
+    "policy check",
+    "policy plan",
+    "alarms",
+    "alarm test",
+} | {verb for verb in DESIGNED if verb.startswith("explain")}
 
 
 @pytest.mark.parametrize(("verb", "command"), sorted(verbs()))

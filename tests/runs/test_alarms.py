@@ -17,7 +17,7 @@ from backupd.model.records import BackupType, Hold
 from backupd.model.states import RunEvent
 from backupd.runs.alarms import of_pair
 from backupd.runs.backup import run_backup
-from backupd.runs.held_log import remember_held_log, samples_of
+from backupd.runs.held_log import budget_bytes, remember_held_log, samples_of
 from backupd.runs.status import status_of
 from tests.runs.world import World
 
@@ -99,7 +99,7 @@ def test_held_log_near_its_budget_names_the_blocker_and_when_an_increment_helps(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_backup(world.context(), BackupType.FULL)
-    budget = world.context().policy.truncation.budget_bytes
+    budget = budget_bytes(world.context())
     hold_much_log(monkeypatch, world, int(budget * 0.72), free=2**50)
     found = details(world)["held-log"]
     assert (found["severity"], found["subject"]) == ("warning", world.writer.pair().active.name)
@@ -123,7 +123,7 @@ def test_a_full_disk_is_critical_long_before_the_budget(world: World, monkeypatc
 
 def test_the_rate_survives_a_restart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     run_backup(world.context(), BackupType.FULL)
-    budget = world.context().policy.truncation.budget_bytes
+    budget = budget_bytes(world.context())
     for share in (0.6, 0.7, 0.8):
         hold_much_log(monkeypatch, world, int(budget * share))
         remember_held_log(world.context(), world.writer.pair().copies)
