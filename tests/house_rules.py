@@ -52,18 +52,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"archive"}
     | _HANDS,  # the only room that knows concrete classes
-    "service": _FRONT,
+    "service": {"durable"} | _FRONT,
     "service/metrics": _VALUES,
     "service/web": {"service", "service/metrics"} | _VALUES | {"journal", "policy"},  # asks the desk, never the house
     "demo": {"cli"} | _FRONT,  # a story told in the words of the front door, with a real writer process
-    "cli": {"demo", "durable", "service/metrics"} | _FRONT,
+    "cli": {"demo", "durable", "service", "service/metrics"} | _FRONT,  # service: to try whether its alarms are heard
 }
 
 # Libraries, and parts of Python's own, that live at few addresses: a file, or a room with a / at its end.
 ADDRESSES: dict[str, tuple[str, ...]] = {
+    "apprise": ("service/send.py",),
     "apscheduler": ("service/",),
     "blake3": ("digests.py",),
     "cryptography": ("pipeline/cipher.py",),
+    "httpx": ("service/ping.py",),
     "boto3": ("archive/s3/",),
     "botocore": ("archive/s3/",),
     "itsdangerous": ("service/web/session.py",),

@@ -13,6 +13,7 @@ import typer.core
 
 from backupd import __version__
 from backupd.cli import (
+    alarm,
     backup,
     check,
     copies,
@@ -55,6 +56,7 @@ healthy, 8 archive not reachable, 9 busy, 130 interrupted."""
 VERBS = (
     *("demo", "init", "policy", "check", "status", "backup", "list", "show", "verify", "restore", "drill"),
     *("explain", "truncate", "prune", "hold", "release", "holds", "copy", "copy-archive", "recover", "metrics"),
+    *("alarms", "alarm"),
 )
 
 
@@ -155,6 +157,9 @@ def _register() -> None:
     _add(pair, "seed: make the passive anew from the active", copies.seed, copies.SEED_EXAMPLES)
     _add(pair, "switchover: exchange the roles (a later version)", copies.switchover, copies.SWITCHOVER_EXAMPLES)
     _add(app, "copy-archive: copy to the second archive", copy_archive.copy_archive, copy_archive.EXAMPLES)
+    _add(app, "alarms: what is wrong, since when, who was told", alarm.alarms, alarm.EXAMPLES)
+    told = _group("alarm", "try whether alarms would be heard")
+    _add(told, "test: send a test message to every target", alarm.alarm_test, alarm.TEST_EXAMPLES)
     _add(app, "recover: finish or undo what a dead process left", recover.recover, recover.EXAMPLES)
     _add(app, "metrics: the numbers for Prometheus", metrics.metrics, metrics.EXAMPLES)
 

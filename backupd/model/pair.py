@@ -43,6 +43,7 @@ class CopyStatus:
     ``copy_queue_logs`` and ``replay_queue_logs`` are counts of log files; the
     active's are 0.  ``held_log_bytes`` and ``held_log_seconds`` say how much
     closed log this copy keeps and how old the oldest of it is.
+    ``log_disk_free_bytes`` is the room on the disk of that log; None when this host cannot tell.
     ``checkpointed`` is the position that the copy's data file has durably passed.
     """
 
@@ -62,6 +63,7 @@ class CopyStatus:
     checkpointed: Position | None = None
     seen_at: datetime | None = None
     facts: tuple[tuple[str, str], ...] = ()
+    log_disk_free_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

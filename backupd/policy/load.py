@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from backupd.errors import ConfigInvalid, NotFound
 
 if TYPE_CHECKING:  # pydantic is heavy; only reading a file needs it
+    from backupd.policy.alarms import AlarmOptions
     from backupd.policy.policies_table import PolicyRepository
     from backupd.policy.problems import Problem
     from backupd.policy.schema import Policy
@@ -23,7 +23,7 @@ CONFIG_VARIABLE = "BACKUPD_CONFIG"
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """The service on this node; all paths are absolute. ``options`` is the table ``[service]`` as it stands.
+    """The service on this node; all paths are absolute. ``options`` and ``alarms`` are tables as they stand.
 
     ``follow`` is the repository that policies are fetched from; ``policies_dir`` is then
     of the commit that was in force when this was read, and its files never change.
@@ -34,6 +34,7 @@ class ServiceConfig:
     policies_dir: Path
     node: str
     options: ServiceOptions
+    alarms: AlarmOptions
     follow: PolicyRepository | None = None
 
 
@@ -124,6 +125,7 @@ def load_service_config(path: Path) -> ServiceConfig:
         policies_dir=path.parent / service.policies_dir,
         node=service.node or socket.gethostname(),
         options=service,
+        alarms=found.alarms,
         follow=found.policies,
     )
     return followed_anew(config)
@@ -250,6 +252,7 @@ def _read_directory(directory: Path) -> tuple[dict[str, LoadedPolicy], list[Prob
 
 
 def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
+    from backupd.policy.same_file import same_file_on_disk
     from backupd.policy.schema import Policy
     from backupd.policy.second_archive import same_on_disk
     from backupd.policy.written import read_written
@@ -259,7 +262,7 @@ def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     if written is None or not isinstance(found, Policy):
         return None, problems
     loaded = LoadedPolicy(found, path, (), written)
-    if (same := _same_file_on_disk(found)) is not None:
+    if (same := same_file_on_disk(found)) is not None:
         return None, [loaded.problem(["copies"], same)]
     if one_place := same_on_disk(found):
         return None, [loaded.problem(["second_archive", "url"], one_place)]
@@ -269,17 +272,6 @@ def _read_policy(path: Path) -> tuple[LoadedPolicy | None, list[Problem]]:
     if found.retention_rules().is_empty:
         warnings.append(f"{path.name} has no [retention]: nothing is ever pruned")
     return replace(loaded, warnings=tuple(warnings)), []
-
-
-def _same_file_on_disk(policy: Policy) -> str | None:
-    """Two names of one file (a hard or symbolic link) would let the passive overwrite the active."""
-    first, second = policy.copies.values()
-    try:
-        same = os.path.samefile(first.place, second.place)
-    except OSError:
-        return None  # one is not there or not readable from here; the engine asks again before it writes
-    what = "file" if policy.engine == "sqlite" else "directory"
-    return f"{first.place} and {second.place} are one {what} under two names" if same else None
 
 
 def _validated(written: Written | None, problems: list[Problem], model: Any) -> tuple[object, list[Problem]]:

@@ -30,8 +30,8 @@ from backupd.policy.sections import (
     SourceOptions,
     SqliteOptions,
     StampOptions,
-    TruncationOptions,
 )
+from backupd.policy.truncation import TruncationOptions
 from backupd.policy.verify import VerifyOptions, read_rules
 
 _SOURCE_RULES = {"sqlite": ("passive-only",), "postgres": ("passive-only", "prefer-passive")}

@@ -246,18 +246,6 @@ class RetentionOptions(Section):
     )
 
 
-class TruncationOptions(Section):
-    """Whether and when log leaves the copies."""
-
-    enabled: bool = Field(default=True, description="Whether log that the archive holds is removed from the copies.")
-    held_log_bytes_warn: Bytes = Field(
-        default=2**30, ge=0, description="An alarm names the blocker when a copy holds this much log (size)."
-    )
-    evidence_age_seconds_max: Seconds = Field(
-        default=60.0, gt=0, le=3600, description="How old the copies' answers may be when log is removed (duration)."
-    )
-
-
 class RestoreOptions(Section):
     """What is run around a restore to the active."""
 

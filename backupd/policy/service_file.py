@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from backupd.policy.alarms import AlarmOptions
 from backupd.policy.policies_table import PolicyRepository
 from backupd.policy.problems import ProblemsAt
 from backupd.policy.sections import Section
@@ -46,3 +47,5 @@ class ServiceFile(Section):
             sentence = "policies come from the repository of [policies]; take this key or that table out"
             raise ProblemsAt([(("service", "policies_dir"), sentence)])
         return self
+
+    alarms: AlarmOptions = Field(default_factory=AlarmOptions)

@@ -169,7 +169,7 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         present=restore_words.present(facts),
         lost=restore_words.lost(context, facts, route, listing.backups),
         blockers=restore_words.blockers(context, facts, needed),
-        notes=(*(str(reason) for reason in route.reasons), *rolled_back(context, listing.by_id())),
+        notes=tuple(str(reason) for reason in (*route.reasons, *rolled_back(context, listing.by_id()))),
         steps=restore_words.steps(context, facts, route),
     )
 

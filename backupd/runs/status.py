@@ -9,17 +9,16 @@ from backupd.archive.lease import is_gone
 from backupd.archive.term_objects import newest_term
 from backupd.decide.schedule import next_slot
 from backupd.errors import BackupdError
-from backupd.journal.records import JsonValue, RunKind
-from backupd.model.amounts import size_text
-from backupd.model.pair import CopyState, CopyStatus, PairStatus
-from backupd.model.states import RunState
+from backupd.journal.records import JsonValue
+from backupd.model.alarm import Alarm
+from backupd.model.pair import CopyStatus, PairStatus
+from backupd.runs.alarms import archive_emptied, of_archive, of_backups, of_error, of_findings, of_pair
 from backupd.runs.archive_view import ArchiveView, look, record_names, remembered
 from backupd.runs.context import RunContext
+from backupd.runs.held_log import guard_json, guard_verdicts, held_log_alarms
 from backupd.runs.rolled_back import rolled_back
 from backupd.runs.schedule_view import expected_intervals
 from backupd.runs.second_status import second_status
-
-_SAYS_NOTHING = frozenset({RunState.REFUSED, RunState.ABORTED})
 
 
 def status_json(databases: Sequence[dict[str, JsonValue]]) -> dict[str, JsonValue]:
@@ -29,20 +28,25 @@ def status_json(databases: Sequence[dict[str, JsonValue]]) -> dict[str, JsonValu
 
 def status_of(context: RunContext) -> dict[str, JsonValue]:
     """One database, seen now.  Never raises for what the world did: that becomes an alarm."""
-    alarms: list[str] = []
+    alarms: list[Alarm] = []
     pair = _pair(context, alarms)
     view = _view(context, alarms)
     copies: list[JsonValue] = [copy_json(copy) for copy in pair.copies] if pair else []
     if pair is not None:
-        alarms.extend(pair.alarms)
-        alarms.extend(_copy_alarms(context, pair))
+        alarms.extend(of_pair(context.database, pair))
     second = second_status(context, alarms)
     holds: list[JsonValue] = []
+    guard: dict[str, JsonValue] = {}
     try:
+        if pair is not None:
+            verdicts = guard_verdicts(context, pair)
+            guard = guard_json(verdicts)
+            alarms.extend(held_log_alarms(context.database, verdicts))
         holds.extend(_holds(context))
-        alarms.extend(_backup_alarms(context, view))
+        missing = rolled_back(context, view.record_ids()) if view else ()
+        alarms.extend(of_backups(context, view.last_full if view else None, missing))
     except BackupdError as error:
-        alarms.append(f"{error.problem}: {error.because}")
+        alarms.append(of_error(context.database, "journal", error))
     return {
         "name": context.database,
         "engine": context.engine,
@@ -60,8 +64,18 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "next_run": _next_run(context),
         "running": _running(context),
         "holds": holds,
-        "alarms": list(dict.fromkeys(alarms)),
+        "log_guard": guard,
+        "alarms": list(dict.fromkeys(alarm.sentence for alarm in alarms)),
+        "alarm_details": _details(alarms),
     }
+
+
+def _details(alarms: Sequence[Alarm]) -> list[JsonValue]:
+    """Each alarm once, the first of those that are the same."""
+    once: dict[tuple[str, str, str], Alarm] = {}
+    for alarm in alarms:
+        once.setdefault(alarm.key, alarm)
+    return [dict(alarm.to_json()) for alarm in once.values()]
 
 
 def _running(context: RunContext) -> dict[str, JsonValue] | None:
@@ -106,89 +120,40 @@ def copy_json(copy: CopyStatus) -> dict[str, JsonValue]:
         "held_log_bytes": copy.held_log_bytes,
         "held_log_seconds": round(copy.held_log_seconds, 3),
         "held_log_count": copy.held_log_count,
+        "log_disk_free_bytes": copy.log_disk_free_bytes,
         "last_inspected": str(copy.inspected) if copy.inspected else None,
         "last_replayed": str(copy.replayed) if copy.replayed else None,
         "facts": dict(copy.facts),
     }
 
 
-def _pair(context: RunContext, alarms: list[str]) -> PairStatus | None:
+def _pair(context: RunContext, alarms: list[Alarm]) -> PairStatus | None:
     try:
         return context.writer.pair()
     except BackupdError as error:
-        alarms.append(f"{error.problem}: {error.because}")
+        alarms.append(of_error(context.database, "pair-away", error))
         return None
 
 
-def _view(context: RunContext, alarms: list[str]) -> ArchiveView | None:
+def _view(context: RunContext, alarms: list[Alarm]) -> ArchiveView | None:
     """What is remembered while the archive has the same names, else a fresh look; if it is away, what is remembered."""
     kept = remembered(context)
     try:
         known = record_names(context)
         if not known:
-            return _gone(kept, alarms) if kept is not None and kept.names else None
+            return _gone(context, kept, alarms) if kept is not None and kept.names else None
         view = kept if kept is not None and kept.names == known else look(context)
     except BackupdError as error:
-        alarms.append(f"the archive: {error.problem} ({error.because})")
+        alarms.append(of_archive(context.database, error))
         return kept
-    alarms.extend(view.findings)
+    alarms.extend(of_findings(context.database, view.findings))
     return view
 
 
-def _gone(kept: ArchiveView, alarms: list[str]) -> ArchiveView:
+def _gone(context: RunContext, kept: ArchiveView, alarms: list[Alarm]) -> ArchiveView:
     """The archive answers, but holds nothing of what it held: an empty mount looks like this."""
-    alarms.append(f"the archive is empty now; it held {len(kept.names)} records at {kept.seen_at.isoformat()}")
+    alarms.append(archive_emptied(context.database, len(kept.names), kept.seen_at.isoformat()))
     return kept
-
-
-def _copy_alarms(context: RunContext, pair: PairStatus) -> list[str]:
-    alarms = []
-    for copy in pair.copies:
-        if copy.state is not CopyState.HEALTHY and not pair.alarms:
-            because = f": {copy.because}" if copy.because else ""
-            alarms.append(f"the {copy.role} copy {copy.name} {copy.state.says}{because}")
-        warn = context.policy.truncation.held_log_bytes_warn
-        if warn and copy.held_log_bytes >= warn:
-            alarms.append(
-                f"the {copy.role} copy {copy.name} holds {size_text(copy.held_log_bytes)} of log "
-                f"(warning at {size_text(warn)}); "
-                f"the blocker: {_blocker(context)}"
-            )
-    return alarms
-
-
-def _blocker(context: RunContext) -> str:
-    """What kept the log the last time that truncation was tried."""
-    for run in context.journal.runs(context.database, RunKind.BACKUP, limit=20):
-        note = context.journal.truncation(run.label) if run.label else None
-        if note is not None and note.blocked_by:
-            return note.blocked_by[0]
-        if note is not None:
-            break
-    return f"see backupctl explain truncation {context.database}"
-
-
-def _backup_alarms(context: RunContext, view: ArchiveView | None) -> list[str]:
-    alarms = []
-    if view is None or view.last_full is None:
-        alarms.append(f"there is no full backup yet: backupctl backup {context.database} --type full")
-    if view is not None:
-        alarms.extend(rolled_back(context, view.record_ids()))
-    pending = context.journal.runs(context.database, RunKind.BACKUP, RunState.PENDING)
-    alarms.extend(f"backup {run.label} waits for its stamp to be seen on the passive" for run in pending)
-    for run in context.journal.runs(context.database, RunKind.BACKUP, limit=20):
-        if run.state in _SAYS_NOTHING:
-            continue
-        if run.state is RunState.FAILED:
-            because = run.facts.get("because")
-            said = f": {because}" if isinstance(because, str) else ""
-            alarms.append(f"the last backup, {run.label or run.id}, failed{said}")
-        break
-    dead = context.journal.abandoned(context.database)
-    if dead:
-        what = "a run died and is" if len(dead) == 1 else f"{len(dead)} runs died and are"
-        alarms.append(f"{what} not ended yet: backupctl recover")
-    return alarms
 
 
 def _next_run(context: RunContext) -> dict[str, JsonValue] | None:

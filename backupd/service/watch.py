@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import BackupdError
 from backupd.journal.records import JsonValue
 from backupd.model.alarm import Alarm, Severity
+from backupd.runs.held_log import remember_held_log
 from backupd.runs.scheduled import known_since, overdue_in_archive
 from backupd.runs.status import status_of
 from backupd.service.board import Board, Seen
@@ -54,6 +55,9 @@ class Watch:
         try:
             context = self._house.context(database)
             status = status_of(context)
+            copies = status["copies"]
+            seen_copies = copies if isinstance(copies, list) else []
+            remember_held_log(context, [copy for copy in seen_copies if isinstance(copy, dict)])
             own = [*_overdue(context), *(one for one in self._alarms() if one.database == database)]
         except BackupdError as error:
             LOG.warning("cannot look: %s", error.problem, extra={"facts": {"database": database}})

@@ -47,7 +47,7 @@ DESIGNED = {
     ),
     *("verify", "restore", "drill", "explain truncation", "explain retention", "explain schedule", "truncate", "prune"),
     *("hold", "release", "holds", "copy suspend", "copy resume", "copy seed", "copy switchover", "copy-archive"),
-    *("recover", "metrics"),
+    *("recover", "metrics", "alarms", "alarm test"),
 }
 
 
@@ -73,7 +73,9 @@ def test_each_verb_has_help_with_an_example_that_parses(verb: str, capsys: pytes
 
 
 READS = {"check", "status", "list", "show", "verify", "holds", "policy check", "policy plan", "policy diff"} | {
-    verb for verb in DESIGNED if verb.startswith("explain")
+    "alarms",
+    "alarm test",
+    *(verb for verb in DESIGNED if verb.startswith("explain")),
 }
 
 

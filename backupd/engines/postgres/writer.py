@@ -93,7 +93,9 @@ class PostgresWriter:
 
     def pair(self) -> PairStatus:
         """See ``ports.Writer``."""
-        return self.status_of(self.seen(STATUS_SECONDS))
+        from backupd.engines.postgres.log_room import with_log_room
+
+        return with_log_room(self.status_of(self.seen(STATUS_SECONDS)))
 
     def status_of(self, seen: Seen) -> PairStatus:
         """The pair by these answers."""

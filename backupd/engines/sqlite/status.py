@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backupd.durable import read_json
+from backupd.engines.free_room import free_room_bytes
 from backupd.engines.sqlite.control import ControlClient
 from backupd.engines.sqlite.layout import CopyLayout, PairLayout
 from backupd.engines.sqlite.marker import Marker, read_marker
@@ -116,6 +117,7 @@ def _active_status(files: CopyLayout, pair: PairState, facts: dict[str, Any], *,
         held_log_bytes=held.size_bytes,
         held_log_seconds=held.oldest_seconds,
         held_log_count=held.count,
+        log_disk_free_bytes=free_room_bytes(files.logs),
         closed=Position(history, int(facts.get("offset", 0))) if history else None,
         checkpointed=_position(facts.get("checkpointed")),
         seen_at=_when(facts.get("at_us")),
@@ -160,6 +162,7 @@ def _passive_status(files: CopyLayout, active: dict[str, Any]) -> CopyStatus:
         held_log_bytes=held.size_bytes,
         held_log_seconds=held.oldest_seconds,
         held_log_count=held.count,
+        log_disk_free_bytes=free_room_bytes(files.logs),
         inspected=_inspected_position(files, history, inspected, marker),
         replayed=marker.position,
         checkpointed=marker.position if marker.applying is None else None,

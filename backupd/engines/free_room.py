@@ -1,0 +1,15 @@
+"""How much room a disk has for this user."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def free_room_bytes(directory: Path) -> int | None:
+    """Free bytes where ``directory`` is; None when it is not there or does not say."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
