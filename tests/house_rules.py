@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"archive"}
     | _HANDS,  # the only room that knows concrete classes
-    "service": {"durable"} | _FRONT,
+    "service": {"durable", "service/web"} | _FRONT,
     "service/metrics": _VALUES,
     "service/web": {"service", "service/metrics"} | _VALUES | {"journal", "policy"},  # asks the desk, never the house
     "demo": {"cli"} | _FRONT,  # a story told in the words of the front door, with a real writer process

@@ -53,7 +53,7 @@ def retention(
 def schedule(database: DatabaseArgument, as_json: JsonOption = False, config: ConfigOption = None) -> int:
     """Show what is due now and why, the next run, and the runs that the answer rests on."""
     from backupd.decide.schedule import decide, next_slot
-    from backupd.runs.scheduled import attempts_here, known_since
+    from backupd.runs.slot_evidence import attempts_here, known_since
 
     now = datetime.now(UTC)
     with house.opened(config) as opened:

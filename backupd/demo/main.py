@@ -72,7 +72,9 @@ def _replicate(stage: Stage, facts: Facts) -> None:
     init = ("init", str(stage.config.parent), "--database", "shop", "--engine", "sqlite", *copies)
     stage.ctl(*init, "--archive", f"file://{stage.archive}")
     # The story takes its own backups: one of the schedule, at two in the night, would stand in its way.
-    stage.config.write_text(stage.config.read_text(encoding="utf-8") + "schedule = false\n", encoding="utf-8")
+    stage.config.write_text(
+        stage.config.read_text(encoding="utf-8") + 'schedule = false\nlisten = ""\n', encoding="utf-8"
+    )
     stage.open_service()
     tell.say("the passive is seeded and replays every commit of the shop")
 

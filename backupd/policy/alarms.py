@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 
 from backupd.policy.secret import Secret
 from backupd.policy.sections import Section
-from backupd.policy.zones import Timezone
 from backupd.policy.units import Seconds
+from backupd.policy.zones import Timezone
 
 
 def parse_quiet_hours(words: str) -> tuple[time, time]:

@@ -10,7 +10,7 @@ from backupd.decide import schedule as decide
 from backupd.decide.slots import Slot, next_slot_of, slots_between
 from backupd.journal.records import JsonValue
 from backupd.model.rules import ScheduleRules, Task
-from backupd.runs.scheduled import attempts_here, known_since
+from backupd.runs.slot_evidence import attempts_here, known_since
 
 if TYPE_CHECKING:
     from backupd.runs.context import RunContext

@@ -19,6 +19,7 @@ from backupd.runs.held_log import guard_json, guard_verdicts, held_log_alarms
 from backupd.runs.rolled_back import rolled_back
 from backupd.runs.schedule_view import expected_intervals
 from backupd.runs.second_status import second_status
+from backupd.runs.slot_evidence import overdue_alarms
 
 
 def status_json(databases: Sequence[dict[str, JsonValue]]) -> dict[str, JsonValue]:
@@ -45,6 +46,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         holds.extend(_holds(context))
         missing = rolled_back(context, view.record_ids()) if view else ()
         alarms.extend(of_backups(context, view.last_full if view else None, missing))
+        alarms.extend(overdue_alarms(context))
     except BackupdError as error:
         alarms.append(of_error(context.database, "journal", error))
     return {

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from backupd.decide.schedule import Decision, Due, decide
+from backupd.decide.schedule import BACKUPS, Decision, Due, decide
 from backupd.decide.slots import Slot
 from backupd.decide.turns import Candidate, Caps, choose_turns
 from backupd.errors import BackupdError, Busy
 from backupd.journal.records import Attempt, JsonValue
 from backupd.model.alarm import Alarm, Severity
 from backupd.model.rules import Task
-from backupd.runs.scheduled import attempts_here, known_since, slot_name
+from backupd.runs.slot_evidence import attempts_here, known_since, slot_name
 from backupd.service.worker import Ending, Order, Report, work
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
     from backupd.bootstrap import House
+    from backupd.service.ping import Pings
 
 LOG = logging.getLogger("service")
 logging.getLogger("apscheduler").setLevel(logging.WARNING)  # each ring is no news
@@ -74,6 +75,7 @@ class Rota:
         self._rung: set[str] = set()
         self._lock = threading.RLock()
         self._next_round = 0.0
+        self.pings: Pings | None = None
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["backupd.bootstrap", "backupd.runs.scheduled", "backupd.policy.load"])
         self._bell = BackgroundScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
@@ -212,6 +214,8 @@ class Rota:
         del self._waiting[database]
         with self._lock:
             self._running[database] = Running(candidate, self._house.clock.now(), by_hand, process, ours)
+        if self.pings is not None and due.task in BACKUPS:
+            self.pings.begun(database)
         facts = {"database": database, "type": due.task.value, "slot": due.slot.local, "pid": process.pid}
         LOG.info("a run begins", extra={"facts": facts | {"because": "; ".join(map(str, due.reasons))}})
 
@@ -242,6 +246,7 @@ class Rota:
         LOG.log(level, "a run ended: %s", report.ending, extra={"facts": facts})
         if report.error and report.says.startswith("a bug"):
             LOG.error("".join(report.error))
+        self._ping(database, due.task, report)
         with self._lock:
             place = self._places.setdefault(database, Place())
             place.said = f"{due.task}: {report.ending}: {report.says}"
@@ -263,6 +268,15 @@ class Rota:
             )
         except BackupdError as error:
             LOG.error("a try cannot be noted: %s", error.because, extra={"facts": {"database": database}})
+
+    def _ping(self, database: str, task: Task, report: Report) -> None:
+        if self.pings is None or task not in BACKUPS:
+            return
+        if report.ending in {Ending.DONE, Ending.SERVED}:
+            self.pings.succeeded(database)
+        elif report.ending is Ending.FAILED:
+            is_bug = report.says.startswith("a bug")  # a traceback is for the log
+            self.pings.failed(database, [report.says] if is_bug else report.error)
 
 
 def _by_hand(task: Task, now: datetime) -> Due:

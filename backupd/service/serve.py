@@ -20,6 +20,8 @@ from backupd.service.folder import fingerprint
 from backupd.service.following import Following
 from backupd.service.keeper import Keeper
 from backupd.service.notify import Notifier
+from backupd.service.outside import Outside
+from backupd.service.relief import Relief
 
 if TYPE_CHECKING:
     from backupd.bootstrap import House
@@ -75,6 +77,9 @@ class Service:
         self._keepers = [Keeper(replicator) for replicator in house.replicators()]
         self._notifier = Notifier()
         self._rota = self._make_rota()
+        self._outside = Outside(house, self.board, self.alarms, self._rota.want if self._rota else None)
+        if self._rota is not None:
+            self._rota.pings = self._outside.pings
         self._folder = self._fingerprint()
         self._next_look = 0.0
         self._invalid: ConfigInvalid | None = None
@@ -126,11 +131,13 @@ class Service:
             every_seconds=options.look_seconds,
             words=rota.words if rota else lambda _: {},
             alarms=self.alarms,
+            relief=Relief(rota.want) if rota else None,
         )
         try:
             if rota is not None:
                 rota.start()
             watch.start()
+            self._outside.start()
             if self._following is not None:
                 self._following.start()
             self._notifier.ready(f"serving {len(databases)} databases")
@@ -141,6 +148,7 @@ class Service:
             if self._following is not None:
                 self._following.stop()
             watch.stop()
+            self._outside.stop()
             if rota is not None:
                 rota.stop(options.stop_seconds_max)
             stop_all(self._keepers)
@@ -161,6 +169,7 @@ class Service:
             if self._rota is not None:
                 self._rota.tick()
             self._see_to_policies(now)
+            self._outside.tick(now)
             self._notifier.alive(now)
             stop.wait(TICK_SECONDS)
 

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError
 from backupd.journal.records import JsonValue
-from backupd.model.alarm import Alarm, Severity
+from backupd.model.alarm import Alarm
 from backupd.runs.held_log import remember_held_log
-from backupd.runs.scheduled import known_since, overdue_in_archive
 from backupd.runs.status import status_of
 from backupd.service.board import Board, Seen
+from backupd.service.relief import Relief
 
 if TYPE_CHECKING:
     from backupd.bootstrap import House
-    from backupd.decide.schedule import Overdue
-    from backupd.runs.context import RunContext
 
 LOG = logging.getLogger("service")
 
@@ -34,9 +32,10 @@ class Watch:
         every_seconds: float,
         words: Callable[[str], dict[str, JsonValue]],
         alarms: Callable[[], tuple[Alarm, ...]],
+        relief: Relief | None = None,
     ) -> None:
         self._house, self._board, self._every = house, board, every_seconds
-        self._words, self._alarms = words, alarms
+        self._words, self._alarms, self._relief = words, alarms, relief
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._go_round, name="watch", daemon=True)
 
@@ -58,7 +57,7 @@ class Watch:
             copies = status["copies"]
             seen_copies = copies if isinstance(copies, list) else []
             remember_held_log(context, [copy for copy in seen_copies if isinstance(copy, dict)])
-            own = [*_overdue(context), *(one for one in self._alarms() if one.database == database)]
+            own = [one for one in self._alarms() if one.database == database]
         except BackupdError as error:
             LOG.warning("cannot look: %s", error.problem, extra={"facts": {"database": database}})
             return
@@ -69,6 +68,8 @@ class Watch:
         said: list[JsonValue] = [*sentences, *(one.sentence for one in own)]
         seen = {**status, "schedule": self._words(database), "alarms": said, "alarm_details": told}
         self._board.put(Seen(database, self._house.clock.now(), seen))
+        if self._relief is not None:
+            self._relief.look(database, status, self._house.clock.now())
 
     def _go_round(self) -> None:
         while not self._stop.is_set():
@@ -84,24 +85,3 @@ class Watch:
             for gone in {seen.database for seen in self._board.all()} - set(databases):
                 self._board.remove(gone)
             self._stop.wait(max(1.0, self._every - (self._house.clock.monotonic() - began)))
-
-
-def _overdue(context: RunContext) -> list[Alarm]:
-    now = context.clock.now()
-    try:
-        late = overdue_in_archive(context, now, known_since(context, remember=False))
-    except BackupdError:
-        return []  # the archive is away, and an alarm says so
-    return [_alarm(context.database, one) for one in late]
-
-
-def _alarm(database: str, late: Overdue) -> Alarm:
-    last = f"the last one began at {late.last:%Y-%m-%d %H:%M:%SZ}" if late.last else "there is none in the archive"
-    return Alarm(
-        database,
-        "backup-overdue",
-        f"the {late.slot.task} of {late.slot.local} is overdue: {last}",
-        subject=late.slot.task.value,
-        severity=Severity.CRITICAL,
-        next_step=f"backupctl explain schedule {database}",
-    )

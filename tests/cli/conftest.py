@@ -94,7 +94,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     where = ["--active", "a", "--archive", f"file://{directory / 'backups'}"]
     assert run(["init", str(directory / "conf"), "--database", "orders", *copies, *where]) == 0
     config = directory / "conf" / "backupd.toml"
-    config.write_text(config.read_text() + "schedule = false\n")  # a test may run at 02:00 UTC
+    config.write_text(config.read_text() + 'listen = ""\nschedule = false\n')  # a test may run at 02:00 UTC
     connection = sqlite3.connect(directory / "app.db")
     connection.execute("pragma journal_mode=wal")
     connection.close()

@@ -82,8 +82,10 @@ class Installation:
         text = policy.read_text()
         extra = "".join(f"{name} = {json.dumps(value)}\n" for name, value in self._options.items())
         policy.write_text(text.replace("[sqlite]\n", "[sqlite]\n" + extra))
-        if not schedule:  # a test that runs at 02:00 UTC would meet a backup that it did not ask for
-            self.config.write_text(self.config.read_text() + "schedule = false\n")
+        # The page's port belongs to one service of a host; and a test that runs at 02:00 UTC would meet a backup
+        # that it did not ask for.
+        own = 'listen = ""\n' if schedule else 'listen = ""\nschedule = false\n'
+        self.config.write_text(self.config.read_text() + own)
 
     def environment(self) -> dict[str, str]:
         """What backupd's processes get."""

@@ -37,7 +37,7 @@ class Node:
     def begin(cls, home: PgHome, name: str) -> Node:
         root = home.root / name
         (root / "policies").mkdir(parents=True)
-        (root / "backupd.toml").write_text(f'[service]\nnode = "{name}"\n')
+        (root / "backupd.toml").write_text(f'[service]\nnode = "{name}"\nlisten = ""\n')
         (root / "policies" / "orders.toml").write_text(home.policy.read_text())
         words = [sys.executable, "-m", "backupd.service.main", "--config", str(root / "backupd.toml")]
         environment = home.environment(PYTHONPATH=str(ROOT))
