@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, ConfigInvalid, NotHealthy, Refused
+from backupd.errors import BackupdError, NotHealthy, Refused
 from backupd.model.alarm import Alarm, Severity
 from backupd.model.records import BackupType
 from backupd.model.rules import Task
@@ -89,11 +89,9 @@ class Outside:
         try:
             from backupd.service.web.server import PageServer
         except ImportError as missing:
-            raise ConfigInvalid(
-                "the page cannot be served",
-                because=f"a library for it is not installed: {missing.name}",
-                next_step="pip install 'backupd[service]', or say listen = \"\" under [service]",
-            ) from None
+            # Who installed without the extra wants none: that is no alarm.
+            LOG.info("there is no page: pip install 'backupd[service]'", extra={"facts": {"missing": missing.name}})
+            return
         _ = self._house.journal  # opened by one thread, before several ask for it
         page = PageServer(HouseDesk(self._house, self._board, self._run_now), config.options, config.node)
         try:
