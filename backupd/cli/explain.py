@@ -53,33 +53,20 @@ def retention(
 def schedule(database: DatabaseArgument, as_json: JsonOption = False, config: ConfigOption = None) -> int:
     """Show what is due now and why, the next run, and the runs that the answer rests on."""
     from backupd.decide.schedule import decide, next_slot
+    from backupd.runs.schedule_view import schedule_json
     from backupd.runs.slot_evidence import attempts_here, known_since
 
     now = datetime.now(UTC)
     with house.opened(config) as opened:
         context = house.one(opened, database)
+        if as_json:
+            output.print_json({"database": database, **schedule_json(context)})
+            return 0
         rules = context.policy.schedule_rules()
         attempts = attempts_here(opened.journal, database, rules, now)
         known = known_since(context, remember=False)
     answer = decide(rules, now, attempts, database=database, known_since=known)
     due, coming = answer.due, next_slot(rules, now, database=database)
-    if as_json:
-        output.print_json(
-            {
-                "database": database,
-                "timezone": rules.timezone,
-                "due": {"type": due.task.value, "slot": due.slot.at.isoformat(), "reasons": list(map(str, due.reasons))}
-                if due
-                else None,
-                "waiting": list(map(str, answer.waiting)),
-                "given_up": [{"type": slot.task.value, "slot": slot.at.isoformat()} for slot in answer.given_up],
-                "next": {"type": coming.task.value, "at": coming.at.isoformat()} if coming else None,
-                "attempts": [
-                    {"type": one.task.value, "at": one.at.isoformat(), "outcome": one.outcome.value} for one in attempts
-                ],
-            }
-        )
-        return 0
     output.print_line((output.Cell(database, output.STRONG), f"  schedule in {rules.timezone}"))
     last = max(attempts, key=lambda one: one.at, default=None)
     output.print_facts(

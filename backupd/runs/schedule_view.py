@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from backupd.decide import schedule as decide
 from backupd.decide.slots import Slot, next_slot_of, slots_between
 from backupd.journal.records import JsonValue
+from backupd.model.calendar import Interval
 from backupd.model.rules import ScheduleRules, Task
 from backupd.runs.slot_evidence import attempts_here, known_since
 
@@ -49,11 +50,19 @@ def next_runs(context: RunContext, count_max: int = 5) -> list[dict[str, JsonVal
 
 
 def expected_intervals(context: RunContext) -> dict[str, float]:
-    """The longest pause between two scheduled backups: ``any``, and ``full`` ones; absent where none is planned."""
+    """The longest pause between two scheduled backups: ``any``, and ``full`` ones; absent where none is planned.
+
+    Where an interval is among the words it is at most that one: slots of each second are not walked through.
+    """
     rules, now = context.policy.schedule_rules(), context.clock.now()
     fulls = (Task.FULL, Task.EXPRESS)
     found: dict[str, float] = {}
     for name, tasks in (("any", decide.BACKUPS), ("full", fulls)):
+        parts = [part for task in tasks if task in rules.calendars for part in rules.calendars[task].parts]
+        intervals = [part.seconds for part in parts if isinstance(part, Interval)]
+        if intervals:
+            found[name] = float(min(intervals))
+            continue
         for days in _LOOK_DAYS:
             end = now + timedelta(days=days)
             slots = {slot.at for task in tasks for slot in slots_between(rules, task, now, end, context.database)}
