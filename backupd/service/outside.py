@@ -33,12 +33,14 @@ class Outside:
         board: how each database was when last looked at.
         own: the service's own alarms.
         want: begins a run that a person asks for; None: the service begins none.
+        pings: those of the service, which others tell of runs.
     """
 
-    def __init__(self, house: House, board: Board, own: Callable[[], Sequence[Alarm]], want: Want | None) -> None:
-        self._house, self._board, self._own, self._want = house, board, own, want
+    def __init__(
+        self, house: House, board: Board, own: Callable[[], Sequence[Alarm]], want: Want | None, pings: Pings
+    ) -> None:
+        self._house, self._board, self._own, self._want, self._pings = house, board, own, want, pings
         config = house.config
-        self.pings = Pings(config.alarms.ping, house.clock.monotonic)
         self._teller = AlarmTeller(config.alarms, config.state_dir, house.clock, config.node)
         self._page: PageServer | None = None
         self._no_page: BackupdError | None = None
@@ -47,7 +49,7 @@ class Outside:
 
     def start(self) -> None:
         """Begin to speak, and to listen where the config says so."""
-        self.pings.start()
+        self._pings.start()
         self._teller.start(self._see)
         if self._house.config.options.listen:
             try:
@@ -62,18 +64,18 @@ class Outside:
             self._next_look = now + _CRITICAL_SECONDS
             alarms, _ = self._see()
             self._critical = any(alarm.severity is Severity.CRITICAL for alarm in alarms)
-        self.pings.tick(critical=self._critical)
+        self._pings.tick(critical=self._critical)
 
     def stop(self) -> None:
         """Fall silent."""
         if self._page is not None:
             self._page.stop()
         self._teller.stop()
-        self.pings.stop()
+        self._pings.stop()
 
     def alarms(self) -> tuple[Alarm, ...]:
         """What is wrong with the voices themselves."""
-        found = [*self.pings.alarms()]
+        found = [*self._pings.alarms()]
         if (error := self._no_page) is not None:
             sentence = f"there is no page and there are no metrics: {error.problem} ({error.because})"
             found.append(Alarm("", "no-page", sentence, next_step=error.next_step))

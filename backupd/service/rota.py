@@ -67,15 +67,14 @@ class Place:
 class Rota:
     """Every database's schedule on this node; other threads may call ``want``, ``alarms``, ``words``, ``look_at``."""
 
-    def __init__(self, house: House, caps: Caps) -> None:
-        self._house, self._caps = house, caps
+    def __init__(self, house: House, caps: Caps, pings: Pings) -> None:
+        self._house, self._caps, self._pings = house, caps, pings
         self._places: dict[str, Place] = {}
         self._running: dict[str, Running] = {}
         self._waiting: dict[str, Candidate] = {}
         self._rung: set[str] = set()
         self._lock = threading.RLock()
         self._next_round = 0.0
-        self.pings: Pings | None = None
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["backupd.bootstrap", "backupd.runs.scheduled", "backupd.policy.load"])
         self._bell = BackgroundScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
@@ -150,11 +149,14 @@ class Rota:
     def alarms(self) -> tuple[Alarm, ...]:
         """Slots whose runs have failed too often."""
         with self._lock:
-            return tuple(
-                _given_up(database, slot, place.last_failure)
-                for database, place in sorted(self._places.items())
-                for slot in (place.decision.given_up if place.decision else ())
-            )
+            return tuple(alarm for database in sorted(self._places) for alarm in self.alarms_of(database))
+
+    def alarms_of(self, database: str) -> tuple[Alarm, ...]:
+        """Those of one database."""
+        with self._lock:
+            place = self._places.get(database, Place())
+            slots = place.decision.given_up if place.decision else ()
+            return tuple(_given_up(database, slot, place.last_failure) for slot in slots)
 
     def words(self, database: str) -> dict[str, JsonValue]:
         """What the schedule does with a database now, for status: ``running``, ``waiting`` and ``last``."""
@@ -205,7 +207,8 @@ class Rota:
         with self._lock:
             place = self._places.setdefault(database, Place())
             by_hand = due.task in place.wanted
-            place.wanted.clear()
+            if by_hand:  # a wish for another one that came this moment is seen to when this run is over
+                place.wanted.clear()
         order = Order(self._house.config, self._house.loaded(database), due.task, None if by_hand else due.slot.at)
         ours, theirs = self._processes.Pipe(duplex=False)
         process = self._processes.Process(target=work, args=(order, theirs), name=f"{due.task} of {database}")
@@ -214,8 +217,8 @@ class Rota:
         del self._waiting[database]
         with self._lock:
             self._running[database] = Running(candidate, self._house.clock.now(), by_hand, process, ours)
-        if self.pings is not None and due.task in BACKUPS:
-            self.pings.begun(database)
+        if due.task in BACKUPS:
+            self._pings.begun(database)
         facts = {"database": database, "type": due.task.value, "slot": due.slot.local, "pid": process.pid}
         LOG.info("a run begins", extra={"facts": facts | {"because": "; ".join(map(str, due.reasons))}})
 
@@ -270,13 +273,13 @@ class Rota:
             LOG.error("a try cannot be noted: %s", error.because, extra={"facts": {"database": database}})
 
     def _ping(self, database: str, task: Task, report: Report) -> None:
-        if self.pings is None or task not in BACKUPS:
+        if task not in BACKUPS:
             return
         if report.ending in {Ending.DONE, Ending.SERVED}:
-            self.pings.succeeded(database)
+            self._pings.succeeded(database)
         elif report.ending is Ending.FAILED:
             is_bug = report.says.startswith("a bug")  # a traceback is for the log
-            self.pings.failed(database, [report.says] if is_bug else report.error)
+            self._pings.failed(database, [report.says] if is_bug else report.error)
 
 
 def _by_hand(task: Task, now: datetime) -> Due:

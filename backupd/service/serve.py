@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from backupd import __version__
 from backupd.errors import BackupdError, Busy, ConfigInvalid, NotFound
@@ -21,6 +21,7 @@ from backupd.service.following import Following
 from backupd.service.keeper import Keeper
 from backupd.service.notify import Notifier
 from backupd.service.outside import Outside
+from backupd.service.ping import Pings
 from backupd.service.relief import Relief
 
 if TYPE_CHECKING:
@@ -76,10 +77,9 @@ class Service:
         self._following = self._follow()
         self._keepers = [Keeper(replicator) for replicator in house.replicators()]
         self._notifier = Notifier()
-        self._rota = self._make_rota()
-        self._outside = Outside(house, self.board, self.alarms, self._rota.want if self._rota else None)
-        if self._rota is not None:
-            self._rota.pings = self._outside.pings
+        pings = Pings(house.config.alarms.ping, house.clock.monotonic)
+        self._rota = self._make_rota(pings)
+        self._outside = Outside(house, self.board, self.alarms, self._rota.want if self._rota else None, pings)
         self._folder = self._fingerprint()
         self._next_look = 0.0
         self._invalid: ConfigInvalid | None = None
@@ -100,14 +100,14 @@ class Service:
             self._house.reload()
         return Following(follower, self._reload.set)
 
-    def _make_rota(self) -> Rota | None:
+    def _make_rota(self, pings: Pings) -> Rota | None:
         options = self._house.config.options
         if not options.schedule:
             return None
         from backupd.decide.turns import Caps
         from backupd.service.rota import Rota
 
-        return Rota(self._house, Caps(options.runs_max, options.runs_per_archive_max))
+        return Rota(self._house, Caps(options.runs_max, options.runs_per_archive_max), pings)
 
     def run(self, stop: threading.Event) -> None:
         """Serve until ``stop`` is set. Raises NotFound: there is no policy."""
@@ -130,7 +130,7 @@ class Service:
             self.board,
             every_seconds=options.look_seconds,
             words=rota.words if rota else lambda _: {},
-            alarms=self.alarms,
+            alarms=rota.alarms_of if rota else lambda _: (),
             relief=Relief(rota.want) if rota else None,
         )
         try:
@@ -141,7 +141,7 @@ class Service:
             if self._following is not None:
                 self._following.start()
             self._notifier.ready(f"serving {len(databases)} databases")
-            self._go_round(stop)
+            keep_going([self], stop, time.monotonic)
         finally:
             LOG.info("backupd stops", extra={"facts": {"pid": os.getpid()}})
             self._notifier.stopping()
@@ -161,17 +161,15 @@ class Service:
         followed = self._following.alarms() if self._following else ()
         return (*own, *followed, *(self._rota.alarms() if self._rota else ()))
 
-    def _go_round(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            now = time.monotonic()
-            for keeper in self._keepers:
-                keeper.tick(now)
-            if self._rota is not None:
-                self._rota.tick()
-            self._see_to_policies(now)
-            self._outside.tick(now)
-            self._notifier.alive(now)
-            stop.wait(TICK_SECONDS)
+    def tick(self, now: float) -> None:
+        """Look after everything once; ``now`` in monotonic seconds."""
+        for keeper in self._keepers:
+            keeper.tick(now)
+        if self._rota is not None:
+            self._rota.tick()
+        self._see_to_policies(now)
+        self._outside.tick(now)
+        self._notifier.alive(now)
 
     # --- policies ---
 
@@ -241,11 +239,19 @@ def recover_first(house: House, database: str) -> None:
         LOG.warning("not recovered: %s (%s)", error.problem, error.because, extra={"facts": {"database": database}})
 
 
-def keep_going(keepers: Sequence[Keeper], stop: threading.Event, clock: Callable[[], float]) -> None:
-    """Tick every keeper a few times a second until ``stop`` is set."""
+class Ticking(Protocol):
+    """Whatever wants to be looked after."""
+
+    def tick(self, now: float, /) -> None:
+        """Once; ``now`` in monotonic seconds."""
+        ...
+
+
+def keep_going(ticking: Sequence[Ticking], stop: threading.Event, clock: Callable[[], float]) -> None:
+    """Tick each a few times a second until ``stop`` is set."""
     while not stop.is_set():
-        for keeper in keepers:
-            keeper.tick(clock())
+        for each in ticking:
+            each.tick(clock())
         stop.wait(TICK_SECONDS)
 
 

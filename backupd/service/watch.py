@@ -22,7 +22,7 @@ LOG = logging.getLogger("service")
 
 
 class Watch:
-    """The one who looks; ``words`` tells what the rota does with a database, ``alarms`` what it has given up."""
+    """The one who looks; ``words`` tells what the rota does with a database, ``alarms`` what it has given up there."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Watch:
         *,
         every_seconds: float,
         words: Callable[[str], dict[str, JsonValue]],
-        alarms: Callable[[], tuple[Alarm, ...]],
+        alarms: Callable[[str], tuple[Alarm, ...]],
         relief: Relief | None = None,
     ) -> None:
         self._house, self._board, self._every = house, board, every_seconds
@@ -57,7 +57,7 @@ class Watch:
             copies = status["copies"]
             seen_copies = copies if isinstance(copies, list) else []
             remember_held_log(context, [copy for copy in seen_copies if isinstance(copy, dict)])
-            own = [one for one in self._alarms() if one.database == database]
+            own = self._alarms(database)
         except BackupdError as error:
             LOG.warning("cannot look: %s", error.problem, extra={"facts": {"database": database}})
             return

@@ -16,6 +16,7 @@ from backupd.cli.main import run
 from backupd.model.rules import Task
 from backupd.service.board import Board, Seen
 from backupd.service.outside import Outside
+from backupd.service.ping import Pings
 
 
 @pytest.fixture
@@ -40,7 +41,11 @@ def house(tmp_path: Path, address: str) -> Iterator[House]:
 
 
 def outside_of(house: House, wanted: list[tuple[str, Task]]) -> Outside:
-    return Outside(house, Board(), tuple, lambda database, task: wanted.append((database, task)))
+    return Outside(house, Board(), tuple, lambda database, task: wanted.append((database, task)), pings_of(house))
+
+
+def pings_of(house: House) -> Pings:
+    return Pings(house.config.alarms.ping, house.clock.monotonic)
 
 
 def get(address: str, path: str) -> int:
@@ -82,9 +87,10 @@ def test_an_address_that_is_taken_is_an_alarm_and_stops_nothing(house: House, ad
 
 def test_something_critical_on_the_board_silences_the_heartbeat(house: House) -> None:
     board = Board()
-    outside = Outside(house, board, tuple, None)
+    pings = pings_of(house)
+    outside = Outside(house, board, tuple, None, pings)
     heard: list[bool] = []
-    outside.pings.tick = lambda *, critical: heard.append(critical)  # type: ignore[method-assign]
+    pings.tick = lambda *, critical: heard.append(critical)  # type: ignore[method-assign]
     outside.tick(0.0)
     details = {
         "database": "orders",
