@@ -23,22 +23,9 @@ def holds(database: AnyDatabaseArgument = None, as_json: JsonOption = False, con
         on_log = [hold for name in chosen for hold in opened.journal.holds(name)]
         on_backups = [row for name in chosen for row in _on_backups(opened, name)]
     if as_json:
-        output.print_json(
-            {
-                "holds": [
-                    {
-                        "database": hold.database,
-                        "holder": hold.holder,
-                        "needs_from": str(hold.needs_from),
-                        "reason": hold.reason,
-                        "placed_at": hold.placed_at.isoformat(),
-                        "age_seconds": round((now - hold.placed_at).total_seconds(), 3),
-                    }
-                    for hold in on_log
-                ],
-                "backup_holds": on_backups,
-            }
-        )
+        from backupd.runs.holds import log_hold_json
+
+        output.print_json({"holds": [log_hold_json(hold, now) for hold in on_log], "backup_holds": on_backups})
         return 0
     if on_log:
         table = output.Table(("DATABASE", "HOLDER", "NEEDS LOG FROM", "SINCE", "REASON"), last_wraps=True)

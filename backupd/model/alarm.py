@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Severity(StrEnum):
@@ -40,6 +42,12 @@ class Alarm:
     def key(self) -> tuple[str, str, str]:
         """What tells it from all others."""
         return self.database, self.code, self.subject
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, object]) -> Self:
+        """What ``to_json`` made. Raises KeyError, ValueError: it is not that."""
+        words = {name: str(row[name]) for name in ("database", "code", "sentence", "subject", "next_step")}
+        return cls(**words, severity=Severity(str(row["severity"])))
 
     def to_json(self) -> dict[str, str]:
         """The keys that scripts rely on."""

@@ -9,7 +9,11 @@ from backupd.errors import NotFound, UsageProblem
 from backupd.runs.context import RunContext
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backupd.archive.holds import BackupHold
+    from backupd.journal.records import JsonValue
+    from backupd.model.records import Hold
 
 _REASON_CHARACTERS_MAX = 500
 
@@ -46,6 +50,18 @@ def release_backup(context: RunContext, backup_id: str, hold_id: str = "", *, dr
     if not dry_run:
         archive.release(hold)
     return hold
+
+
+def log_hold_json(hold: Hold, now: datetime) -> dict[str, JsonValue]:
+    """A hold on log, with the keys that scripts rely on."""
+    return {
+        "database": hold.database,
+        "holder": hold.holder,
+        "needs_from": str(hold.needs_from),
+        "reason": hold.reason,
+        "placed_at": hold.placed_at.isoformat(),
+        "age_seconds": round((now - hold.placed_at).total_seconds(), 3),
+    }
 
 
 def backup_holds(context: RunContext) -> tuple[BackupHold, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from backupd.decide.alarm_news import NewsKind, NewsRules, Standing, decide_news, message_lines, subject_line
 from backupd.errors import BackupdError
-from backupd.model.alarm import Alarm, Severity
+from backupd.model.alarm import Alarm
 from backupd.policy.secret import SecretReference
 from backupd.service.send import Sent, send
 from backupd.service.told import read_told, write_told
@@ -175,11 +175,5 @@ def seen_on(board: Board, databases: Iterable[str], own: Iterable[Alarm]) -> tup
     for status in looked_at.values():
         details = status.get("alarm_details")
         rows = details if isinstance(details, list) else []
-        found += [alarm_from(row) for row in rows if isinstance(row, dict)]
+        found += [Alarm.from_json(row) for row in rows if isinstance(row, dict)]
     return found, [name for name in databases if name not in looked_at]
-
-
-def alarm_from(row: Mapping[str, object]) -> Alarm:
-    """An alarm from what ``Alarm.to_json`` made of it."""
-    words = {name: str(row.get(name, "")) for name in ("database", "code", "sentence", "subject", "next_step")}
-    return Alarm(**words, severity=Severity(str(row["severity"])))

@@ -187,21 +187,11 @@ class HouseDesk:
 
     def holds(self, database: str) -> Json:
         """From the journal and the archive."""
-        from backupd.runs.holds import backup_holds
+        from backupd.runs.holds import backup_holds, log_hold_json
 
         context = self._context(database)
         now = self.now()
-        on_log: list[JsonValue] = [
-            {
-                "database": hold.database,
-                "holder": hold.holder,
-                "needs_from": str(hold.needs_from),
-                "reason": hold.reason,
-                "placed_at": hold.placed_at.isoformat(),
-                "age_seconds": round((now - hold.placed_at).total_seconds(), 3),
-            }
-            for hold in context.journal.holds(database)
-        ]
+        on_log: list[JsonValue] = [log_hold_json(hold, now) for hold in context.journal.holds(database)]
         on_backups: list[JsonValue] = [{"database": database, **hold.to_json()} for hold in backup_holds(context)]
         return {"holds": on_log, "backup_holds": on_backups}
 

@@ -42,18 +42,10 @@ def _row(one: Standing) -> dict[str, Any]:
 
 
 def _standing(row: Mapping[str, Any]) -> Standing:
-    alarm = Alarm(
-        str(row["database"]),
-        str(row["code"]),
-        str(row["sentence"]),
-        str(row["subject"]),
-        Severity(row["severity"]),
-        str(row["next_step"]),
-    )
     told_at = row["told_at"]
     severity = row["told_severity"]
     return Standing(
-        alarm,
+        Alarm.from_json(row),
         datetime.fromisoformat(row["since"]),
         datetime.fromisoformat(told_at) if told_at else None,
         Severity(severity) if severity else None,

@@ -14,7 +14,7 @@ import pytest
 from backupd.model.alarm import Alarm, Severity
 from backupd.policy.alarms import AlarmOptions
 from backupd.policy.secret import parse_secret_reference
-from backupd.service.alarms import AlarmTeller, alarm_from, seen_on
+from backupd.service.alarms import AlarmTeller, seen_on
 from backupd.service.board import Board, Seen
 from backupd.service.send import send
 from backupd.service.told import FILE_NAME
@@ -152,4 +152,4 @@ def test_the_board_is_read_and_what_nobody_has_looked_at_is_said() -> None:
     status: dict[str, Any] = {"alarm_details": [FIRE.to_json()]}
     board.put(Seen("orders", datetime.fromisoformat("2026-11-22T12:00:00+00:00"), status))
     assert seen_on(board, ["orders", "shop"], []) == ([FIRE], ["shop"])
-    assert alarm_from(dict(FIRE.to_json())) == FIRE
+    assert Alarm.from_json(dict(FIRE.to_json())) == FIRE
