@@ -165,9 +165,14 @@ def test_a_thousand_databases_are_painted_soon(browser: Any, capsys: pytest.Capt
     try:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         answer = page.goto(server.address)
-        paint = "performance.getEntriesByType('paint').find(one => one.name === 'first-contentful-paint').startTime"
-        page.wait_for_function("performance.getEntriesByType('paint').length > 0")
-        painted = page.evaluate(paint)
+        # Asked from outside: a page's policy forbids what waits inside of it to be made from text.
+        paint = "performance.getEntriesByType('paint').find(one => one.name === 'first-contentful-paint')?.startTime"
+        for _ in range(500):
+            painted = page.evaluate(paint)
+            if painted is not None:
+                break
+            page.wait_for_timeout(20)
+        assert painted is not None, "nothing was painted in 10 s"
         with capsys.disabled():
             print(f"\n1,000 databases: first contentful paint {painted:.0f} ms, page {len(answer.body()):,} bytes")  # noqa: T201 - for the record
         assert len(answer.body()) < 200_000
