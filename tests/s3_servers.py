@@ -47,7 +47,7 @@ _SESSION = boto3.session.Session
 _numbers = count(1)
 _lock = threading.Lock()
 _moto: list[str] = []
-_SERVE = """
+_SERVE_MOTO = """
 import logging, sys
 from moto.server import ThreadedMotoServer
 logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -55,6 +55,14 @@ server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print("http://{}:{}".format(*server.get_host_and_port()), flush=True)
 sys.stdin.read()
+"""
+_SERVE_MEMORY = """
+import sys
+from tests.faults.s3_proxy import proxied
+from tests.s3_memory import MemoryS3
+with proxied(MemoryS3()) as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
 """
 
 
@@ -118,17 +126,32 @@ def moto_server() -> S3Server:
 
 @contextmanager
 def moto_process() -> Iterator[S3Server]:
-    """A moto in a process of its own, for tests that fork: it shares no lock and no descriptor with what they kill.
+    """A moto in a process of its own, for tests that fork: it shares no lock and no descriptor with what they kill."""
+    with _process(_SERVE_MOTO) as server:
+        yield server
 
-    It ends with this process, however that ends: its standard input is closed then.
-    """
-    serving = subprocess.Popen([sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+@contextmanager
+def memory_process() -> Iterator[S3Server]:
+    """The small strict server of ``tests.s3_memory`` in a process of its own: for the thousands of requests of a long
+    test, where moto takes an hour."""
+    with _process(_SERVE_MEMORY) as server:
+        yield server
+
+
+@contextmanager
+def _process(program: str) -> Iterator[S3Server]:
+    """It ends with this process, however that ends: its standard input is closed then."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    serving = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
     with serving:
         assert serving.stdin is not None
         assert serving.stdout is not None
         try:
             url = serving.stdout.readline().strip()
-            assert url.startswith("http://"), "moto did not start"
+            assert url.startswith("http://"), "the server did not start"
             yield S3Server(url)
         finally:
             serving.stdin.close()

@@ -14,7 +14,7 @@ from backupd.errors import BackupdError
 from tests.archive.replicas import Pair
 from tests.dying import dies_at
 from tests.s3_buckets import Bucket
-from tests.s3_servers import keys_of_nobody, moto_process
+from tests.s3_servers import keys_of_nobody, memory_process
 
 STEPS_MAX = 200
 
@@ -69,7 +69,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket | None]:
     if request.param == "to a directory":
         yield None
         return
-    with keys_of_nobody(), moto_process() as server:
+    with keys_of_nobody(), memory_process() as server:
         yield Bucket.made(server, ("second",))
 
 

@@ -16,7 +16,7 @@ from tests.faults.garbage import garbage
 from tests.faults.promises import archive_is_clean
 from tests.runs.world import World
 from tests.s3_buckets import Bucket
-from tests.s3_servers import keys_of_nobody, moto_process
+from tests.s3_servers import keys_of_nobody, memory_process
 
 pytestmark = pytest.mark.slow
 DAY_SECONDS = 86400.0
@@ -27,7 +27,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     if request.param == "directory":
         yield World(tmp_path / "world")
         return
-    with keys_of_nobody(), moto_process() as server:
+    with keys_of_nobody(), memory_process() as server:
         yield World(tmp_path / "world", elsewhere=Bucket.made(server))
 
 

@@ -6,8 +6,8 @@ behind, and the next prune ends where an unbroken one ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ from tests.faults.promises import (
 from tests.faults.tries import Tries
 from tests.runs.world import World
 from tests.s3_buckets import Bucket
-from tests.s3_servers import keys_of_nobody, moto_process
+from tests.s3_servers import S3Server, keys_of_nobody, memory_process, moto_process
 
 STEPS_MAX = 400
 SLICES = 4  # each test takes every fourth step, so that none takes long
@@ -98,14 +98,24 @@ def test_what_an_unbroken_prune_does(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("first", range(1, SLICES + 1))
-@pytest.mark.parametrize("action", ["fail", "die", "die on s3"])
+@pytest.mark.parametrize("action", ["fail", "die"])
 def test_breaking_a_prune_at_every_step(action: str, first: int, tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        bucket = None
-        if action == "die on s3":
-            stack.enter_context(keys_of_nobody())
-            bucket = Bucket.made(stack.enter_context(moto_process()))
-        break_at_each(action, range(first, STEPS_MAX, SLICES), Tries(tmp_path, history, bucket=bucket))
+    break_at_each(action, range(first, STEPS_MAX, SLICES), Tries(tmp_path, history))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize(
+    ("server", "steps_taken"),
+    [(memory_process, range(first, STEPS_MAX, SLICES)) for first in range(1, SLICES + 1)]
+    + [(moto_process, range(7, STEPS_MAX, 16))],
+)
+def test_dying_in_a_prune_of_a_bucket_at_every_step(
+    server: Callable[[], AbstractContextManager[S3Server]], steps_taken: range, tmp_path: Path
+) -> None:
+    """At every step on the server in memory, at some of them on moto, which takes four times as long."""
+    with keys_of_nobody(), server() as serving:
+        break_at_each("die", steps_taken, Tries(tmp_path, history, bucket=Bucket.made(serving)))
 
 
 def break_at_each(action: str, numbers: Iterable[int], tries: Tries) -> None:
