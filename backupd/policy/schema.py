@@ -131,11 +131,12 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _s3_is_of_a_bucket(self) -> Policy:
-        if "s3" in self.model_fields_set and not any(place.startswith("s3:") for place in self._places()):
+        if "s3" in self.model_fields_set and not any(place.startswith("s3:") for place in self.archives()):
             raise ProblemsAt([(("s3",), "this table is of archives in S3, and this database's archive is a directory")])
         return self
 
-    def _places(self) -> tuple[str, ...]:
+    def archives(self) -> tuple[str, ...]:
+        """The places of its archive and, if there is one, of its second."""
         return (self.archive,) if self.second_archive is None else (self.archive, self.second_archive.url)
 
     @field_validator("copies")
@@ -220,7 +221,7 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _a_bucket_says_who_may_read(self) -> Policy:
-        if self.encryption is None and any(place.startswith("s3:") for place in self._places()):
+        if self.encryption is None and any(place.startswith("s3:") for place in self.archives()):
             place = ("archive",) if self.archive.startswith("s3:") else ("second_archive", "url")
             sentence = (
                 "an archive in S3 must say how it is encrypted: add a table [encryption] with mode = 'age' and "

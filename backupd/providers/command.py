@@ -17,7 +17,7 @@ from backupd.durable import replace_file
 from backupd.errors import NotHealthy
 from backupd.ports import ProviderFeature, Snapshot, Suitability
 from backupd.providers.command_call import ask_command
-from backupd.providers.place import checked_label, checked_names, reason_of, told, trial_label
+from backupd.providers.place import checked_label, checked_names, is_under_trial, reason_of, told, trial_label
 from backupd.steps import step
 
 _NEVER_HEARD = "never-heard-of"
@@ -111,7 +111,8 @@ class ExecProvider:
 
     def leftovers(self, directory: Path) -> Sequence[Snapshot]:
         """What was taken of the directory and not released yet. Raises NotHealthy."""
-        return [_snapshot(taken) for taken in self._read() if taken.source == str(directory)]
+        here = [taken for taken in self._read() if taken.source == str(directory)]
+        return [_snapshot(taken) for taken in here if not is_under_trial(taken.label)]
 
     def _question(self, action: str, taken: _Taken, names_count: int) -> dict[str, object]:
         asked: dict[str, object] = {"action": action, "directory": taken.source, "label": taken.label}

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from backupd.errors import NotHealthy
 from backupd.ports import Snapshot
+from backupd.process import started_ticks
 from backupd.steps import step
 
 PLACE = ".backupd-snapshot"
@@ -27,6 +28,8 @@ PLACE = ".backupd-snapshot"
 SERVER_PLACE = "pgsql_tmp.backupd-snapshot"
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TRIAL = re.compile(r"try-(\d+)-(\d+)-[0-9a-f]+")
+_TRIES_MAX = 20
 
 
 def snapshot_path(directory: Path, label: str, provider: str) -> Path:
@@ -64,8 +67,18 @@ def checked_names(names: Sequence[str]) -> list[PurePosixPath]:
 
 
 def trial_label() -> str:
-    """A label that no run uses, for trying whether a provider works."""
-    return f"try-{secrets.token_hex(4)}"
+    """A label that no run uses, for trying whether a provider works; it tells which process tries.
+
+    Copies of several databases may share a directory, so others may look here meanwhile.
+    """
+    pid = os.getpid()
+    return f"try-{pid}-{started_ticks(pid) or 0}-{secrets.token_hex(4)}"
+
+
+def is_under_trial(label: str) -> bool:
+    """Whether a living process tries a provider by this label."""
+    match = _TRIAL.fullmatch(label)
+    return match is not None and started_ticks(int(match[1])) == int(match[2])
 
 
 def remove_tree(snapshot: Path) -> None:
@@ -86,15 +99,16 @@ def remove_parent(snapshot: Path) -> None:
 
 
 def found_snapshots(directory: Path, provider: str) -> list[Snapshot]:
-    """What lies in the place under ``provider``'s name, by label. Raises OSError."""
+    """What lies in the place under ``provider``'s name, by label, but for what is just tried. Raises OSError."""
     step("providers.look")
     suffix = f".{provider}"
-    return [
+    found = [
         Snapshot(provider, entry.removesuffix(suffix), directory / place / entry, directory)
         for place in (PLACE, SERVER_PLACE)
         for entry in _entries(directory / place)
         if entry.endswith(suffix) and _LABEL.fullmatch(entry.removesuffix(suffix))
     ]
+    return [each for each in found if not is_under_trial(each.label)]
 
 
 def _entries(place: Path) -> list[str]:
@@ -125,9 +139,8 @@ def building(path: Path, make: Callable[[Path], None], remove: Callable[[Path], 
     block matters more than a removal that fails too.
     """
     step("providers.make-place")
-    path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
-        make(path)
+        _make_in_place(path, make)
     except BaseException:
         with suppress(OSError):
             remove_parent(path)
@@ -138,6 +151,18 @@ def building(path: Path, make: Callable[[Path], None], remove: Callable[[Path], 
         with suppress(OSError):
             remove(path)
         raise
+
+
+def _make_in_place(path: Path, make: Callable[[Path], None]) -> None:
+    """Another database's run may remove the empty place between its making and ours. Raises OSError."""
+    for _ in range(_TRIES_MAX):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            return make(path)
+        except OSError:
+            if path.parent.is_dir():
+                raise
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
 
 
 def make_directory(path: Path) -> None:

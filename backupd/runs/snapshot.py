@@ -96,7 +96,7 @@ def _take(walk: Walk, place: Place, choice: ProviderChoice, *, at_place: Path) -
                 next_step='set backup.provider = "live" in the policy, or put it on the filesystem of the copy',
             )
         clear_leftovers(walk.context, place.directory, walk.note)
-    snapshot = provider.take(place.directory, place.names, walk.label)
+    snapshot = provider.take(place.directory, place.names, f"{walk.context.database}.{walk.label}")
     walk.on_the_way_out("discarding the snapshot", lambda: provider.discard(snapshot))
     return snapshot
 
@@ -130,10 +130,16 @@ class _Thawing:
 
 
 def clear_leftovers(context: RunContext, directory: Path, say: Callable[[str], object]) -> None:
-    """Discard every snapshot of ``directory`` that an earlier run has left; the caller holds the lease."""
+    """Discard what earlier runs of this database have left in ``directory``; the caller holds its lease.
+
+    Copies of several databases may lie in one directory: what carries another one's name is
+    another run's, which may go on. What carries none is of a version that did not name them.
+    """
     for provider in context.providers:
         for leftover in provider.leftovers(directory):
-            _discard(provider, leftover, say)
+            owner, named, _ = leftover.label.partition(".")
+            if not named or owner == context.database:
+                _discard(provider, leftover, say)
 
 
 def _discard(provider: SnapshotProvider, leftover: Snapshot, say: Callable[[str], object]) -> None:

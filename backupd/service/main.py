@@ -82,6 +82,7 @@ def main() -> None:
     """The command ``backupd``."""
     set_process_role("service")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # there are none, and looking for them costs time
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would begin threads, for algebra that nobody does here
     stop, reload = threading.Event(), threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from backupd.journal.records import Attempt, JsonValue
 from backupd.model.alarm import Alarm, Severity
 from backupd.model.rules import Task
 from backupd.runs.slot_evidence import attempts_here, known_since, slot_name
+from backupd.service.preloaded import rooms_for
 from backupd.service.worker import Ending, Order, Report, work
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Rota:
         self._lock = threading.RLock()
         self._next_round = 0.0
         self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["backupd.bootstrap", "backupd.runs.scheduled", "backupd.policy.load"])
+        policies = [house.loaded(database).policy for database in house.databases()]
+        self._processes.set_forkserver_preload(rooms_for(policies))
         self._bell = BackgroundScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
 
     def start(self) -> None:

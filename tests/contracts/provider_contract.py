@@ -12,6 +12,7 @@ import pytest
 from backupd import steps
 from backupd.errors import InjectedFault, NotHealthy
 from backupd.ports import ProviderFeature, Snapshot, SnapshotProvider
+from backupd.providers.place import trial_label
 from tests.dying import dies_at
 
 PAGES = os.urandom(300_000)
@@ -226,6 +227,16 @@ class ProviderContract(AnyProviderContract):
         provider.discard(first)
         assert (second.directory / "app.db").read_bytes() == PAGES
         provider.discard(second)
+        assert listing(copy) == before
+
+    def test_what_a_living_process_tries_is_no_leftover(self, provider: SnapshotProvider, copy: Path) -> None:
+        """The copies of two databases may lie in one directory, and both have runs that try and that tidy up."""
+        before = listing(copy)
+        alive, dead = trial_label(), "try-4194304-1-0123abcd"
+        tried = [provider.take(copy, [], label) for label in (alive, dead)]
+        assert [each.label for each in provider.leftovers(copy)] == [dead]
+        for each in tried:
+            provider.discard(each)
         assert listing(copy) == before
 
     def test_leftovers_of_other_providers_are_theirs(self, provider: SnapshotProvider, copy: Path) -> None:

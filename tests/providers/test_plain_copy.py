@@ -10,6 +10,7 @@ import pytest
 
 from backupd.errors import NotHealthy
 from backupd.ports import SnapshotProvider
+from backupd.providers.place import building, make_directory, remove_tree
 from backupd.providers.plain_copy import PlainCopyProvider
 from tests.contracts.provider_contract import PAGES, ProviderContract, listing
 from tests.loop_mounts import loop_mount
@@ -64,3 +65,20 @@ def test_a_full_disk_is_told_and_nothing_is_left(
         assert "full" in caught.value.because or "the disk has" in caught.value.because
         assert "free some space" in caught.value.next_step
         assert listing(copy) == ["app.db"]
+
+
+def test_another_run_may_remove_the_empty_place_before_the_snapshot_is_in_it(tmp_path: Path) -> None:
+    """The place below the directory is common to the databases whose copies lie there."""
+    path = tmp_path / ".backupd-snapshot" / "orders.L1.plain-copy"
+    removed: list[Path] = []
+
+    def make(made: Path) -> None:
+        if len(removed) < 3:
+            made.parent.rmdir()
+            removed.append(made)
+        make_directory(made)
+
+    with building(path, make, remove_tree):
+        assert path.is_dir()
+    remove_tree(path)
+    assert listing(tmp_path) == []

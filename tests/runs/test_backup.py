@@ -52,6 +52,16 @@ def test_a_full_then_increments_make_a_chain_and_let_the_log_go(world: World) ->
     assert [log.start for log, _ in world.writer.logs("a")] == [increment.record.log_end]
 
 
+def test_a_run_leaves_the_snapshot_of_another_database_in_the_same_directory_alone(world: World) -> None:
+    directory = world.writer.db("b").parent
+    labels = ("shop.20261122T010203Z-F-01234567", "orders.20261122T010203Z-F-01234567", "20261122T010203Z-F-01234567")
+    for label in labels:
+        world.provider.take(directory, [], label)
+    run_recover(world.context())
+    backup(world)
+    assert [each.label for each in world.provider.leftovers(directory)] == [labels[0]]
+
+
 def test_the_json_of_a_backup_has_the_keys_that_scripts_rely_on(world: World) -> None:
     row = backup(world).to_json()
     assert set(row) >= ISSUE_KEYS
