@@ -14,7 +14,7 @@ from backupd.pages import Hashes
 from backupd.pipeline.cipher import KeyFinder
 from backupd.pipeline.layout import Layout
 from backupd.pipeline.page_map import load_homes, load_map
-from backupd.pipeline.segment_reader import WHOLE_SEGMENT_SHARE
+from backupd.pipeline.segment_reader import is_read_whole
 from backupd.pipeline.stage import Local
 from backupd.ports import ObjectStore, PageFile
 
@@ -73,6 +73,7 @@ def _bytes_of(stored: StoredFile, indexes: NDArray[np.int64]) -> int:
     wanted = set(np.unique(indexes // layout.pages_per_block).tolist())
     total = 0
     for segment, blocks in layout.stored_segments(stored):
-        share = sum(block.number in wanted for block in blocks) / len(blocks)
-        total += int(segment.stored_bytes * (1.0 if share >= WHOLE_SEGMENT_SHARE else share))
+        here = [block.number for block in blocks if block.number in wanted]
+        share = 1.0 if here and is_read_whole(blocks, here) else len(here) / len(blocks)
+        total += int(segment.stored_bytes * share)
     return total

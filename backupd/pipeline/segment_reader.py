@@ -25,7 +25,17 @@ from backupd.pipeline.layout import SuperBlock
 from backupd.ports import ObjectStore
 
 # Below this share of a segment's super-blocks, single blocks are read instead of the whole object.
-WHOLE_SEGMENT_SHARE = 0.5
+_WHOLE_SEGMENT_SHARE = 0.5
+
+
+def is_read_whole(blocks: Sequence[SuperBlock], wanted: Collection[int]) -> bool:
+    """Whether the object is read in one stream, when the blocks of these numbers are wanted.
+
+    What is wanted in one run, as by a restore that goes on, is read alone, however much it is.
+    """
+    if len(wanted) < len(blocks) * _WHOLE_SEGMENT_SHARE:
+        return False
+    return len(wanted) == len(blocks) or max(wanted) - min(wanted) + 1 != len(wanted)
 
 
 class SegmentReader:
@@ -48,7 +58,7 @@ class SegmentReader:
         """
         if not wanted:
             return
-        whole = len(wanted) >= len(blocks) * WHOLE_SEGMENT_SHARE
+        whole = is_read_whole(blocks, wanted)
         some = blocks if whole else [block for block in blocks if block.number in wanted]
         fetched = self._whole(segment, blocks) if whole else self._single(segment, blocks, wanted)
         for block in some:

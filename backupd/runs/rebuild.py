@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backupd.decide.page_files import bases_of_file
 from backupd.decide.restore_path import RestorePath
-from backupd.errors import DamageFound
+from backupd.errors import DamageFound, NotHealthy
 from backupd.model.records import Progress, StoredLog
+from backupd.pipeline.ahead import in_order
 from backupd.pipeline.fetch import fetch_file
 from backupd.ports import RestoreTarget
 from backupd.runs.context import RunContext
+
+if TYPE_CHECKING:
+    from backupd.archive.database import DatabaseArchive
+
+# Log files that are fetched while one is applied; with the one that waits so many and one more lie there at once.
+LOGS_AHEAD_MAX = 3
 
 
 class Rebuild:
@@ -64,28 +75,46 @@ class Rebuild:
             self.reused_pages += result.reused_pages
 
     def _replay(self) -> None:
-        """Fetch, verify and apply log files one after the other; of those only lent one lies around at a time."""
-        route = self._route
-        done, total = 0, sum(stored.stored_bytes for stored in route.logs)
-        lent = self._context.state_dir / "restore-log"
-        for stored in route.logs:
-            place = self._target.log_path(stored.log) or lent
-            try:
-                self._fetch_log(stored, place)
-                self.position = self._target.apply_log(place, until=route.until, at=route.at)
-            finally:
-                with suppress(OSError):
-                    lent.unlink(missing_ok=True)
-            done += stored.stored_bytes
-            self.read_bytes += stored.stored_bytes
-            self._context.report(Progress("replaying log", done, total))
-            if self.position < stored.log.end:
-                return  # nothing can follow a log file that was not taken whole (its clock went back inside it)
+        """Apply log files in order, while threads fetch and verify the next; what is only lent is removed at once."""
+        logs = self._route.logs
+        done, total = 0, sum(stored.stored_bytes for stored in logs)
+        workers = self._context.policy.archive_options.threads
+        with self._lent_places() as lent, ThreadPoolExecutor(workers, thread_name_prefix="fetch-log") as pool:
+            # Context and target are asked by this thread only, in the order of the log.
+            fetches = (
+                pool.submit(self._fetch_log, self._context.archive(), stored, self._place_of(stored, lent))
+                for stored in logs
+            )
+            for stored, place in zip(logs, in_order(fetches, LOGS_AHEAD_MAX), strict=False):
+                self.position = self._target.apply_log(place, until=self._route.until, at=self._route.at)
+                if place.parent == lent:
+                    with suppress(OSError):
+                        place.unlink(missing_ok=True)
+                done += stored.stored_bytes
+                self.read_bytes += stored.stored_bytes
+                self._context.report(Progress("replaying log", done, total))
+                if self.position < stored.log.end:
+                    return  # nothing can follow a log file that was not taken whole (its clock went back inside it)
 
-    def _fetch_log(self, stored: StoredLog, place: Path) -> None:
+    @contextmanager
+    def _lent_places(self) -> Iterator[Path]:
+        """A directory of our own for log files that are only lent; what a dead restore has left there goes first."""
+        place = self._context.state_dir / "restore-log"
+        _remove(place)
+        place.mkdir(mode=0o700)
+        try:
+            yield place
+        finally:
+            _remove(place)
+
+    def _place_of(self, stored: StoredLog, lent: Path) -> Path:
+        return self._target.log_path(stored.log) or lent / f"{stored.log.history}-{stored.log.number}"
+
+    def _fetch_log(self, archive: DatabaseArchive, stored: StoredLog, place: Path) -> Path:
+        """Where it lies, verified."""
         with suppress(OSError):
             place.unlink(missing_ok=True)
-        self._context.archive().fetch_log(stored, place)
+        archive.fetch_log(stored, place)
         found = self._target.read_log(place)
         if (found.history, found.number, found.digest) != (stored.log.history, stored.log.number, stored.log.digest):
             raise DamageFound(
@@ -95,6 +124,7 @@ class Rebuild:
                 next_step=f"backupctl verify --level data {self._route.full.record.id}",
                 object=stored.name,
             )
+        return place
 
     def check(self) -> None:
         """Let the engine look at what was brought; one that replays by itself does it now. Raises DamageFound."""
@@ -110,3 +140,18 @@ class Rebuild:
                 next_step=f"backupctl verify --level data {' '.join(route.backups)}",
                 findings=list(findings),
             )
+
+
+def _remove(place: Path) -> None:
+    """The directory, or the file that an older version lent. Raises NotHealthy."""
+    try:
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+    except OSError as error:
+        raise NotHealthy(
+            f"{place} cannot be removed",
+            because=f"{error.strerror or error}",
+            next_step=f"remove it: rm -r {place}",
+        ) from error

@@ -19,6 +19,7 @@ from backupd.runs import restore_words
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
 from backupd.runs.needed import needed_objects
+from backupd.runs.rebuild import LOGS_AHEAD_MAX
 from backupd.runs.rolled_back import rolled_back
 
 if TYPE_CHECKING:
@@ -236,9 +237,9 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
 
 
 def _log_room(route: RestorePath, facts: TargetFacts) -> int:
-    """Where log is lent one file at a time, the largest one needs room; else all of it."""
+    """Where log is only lent, the few largest need room; else all of it."""
     sizes = [stored.log.size_bytes for stored in route.logs]
-    return sum(sizes) if facts.keeps_log else max(sizes, default=0)
+    return sum(sizes) if facts.keeps_log else sum(sorted(sizes)[-LOGS_AHEAD_MAX - 2 :])
 
 
 def _fetches(archive: DatabaseArchive, route: RestorePath, place: RestoreTarget) -> list[FetchPlan]:

@@ -128,6 +128,20 @@ def test_an_interrupted_fetch_goes_on(archive: DatabaseArchive, stored: StoredFi
     assert stage.read_bytes() == path.read_bytes()
 
 
+def test_a_fetch_goes_on_inside_a_segment(
+    archive: DatabaseArchive, stored: StoredFile, path: Path, stage: Path
+) -> None:
+    """Of the first segment's four super-blocks one is there: the others are read alone, though they are most of it."""
+    stage.write_bytes(path.read_bytes()[: 8 * PAGE_BYTES])
+    plan = plan_fetch(stored, archive.store, stage)
+    result = fetch_file(stored, archive.store, stage)
+    whole = sum(segment.stored_bytes for segment in stored.segments)
+    assert result.reused_pages == 8
+    assert result.read_bytes < whole - stored.segments[0].stored_bytes / 5
+    assert abs(plan.fetch_bytes - result.read_bytes) < whole / 50
+    assert stage.read_bytes() == path.read_bytes()
+
+
 def test_a_fetch_that_fails_at_any_step_goes_on(
     archive: DatabaseArchive, stored: StoredFile, path: Path, stage: Path
 ) -> None:
