@@ -7,9 +7,9 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote_plus, unquote
+from urllib.parse import quote, quote_plus, unquote
 
-from backupd.model.masking import mask, parts_of
+from backupd.model.masking import MASK, SECRET_LENGTH_MIN, mask, parts_of
 
 # A guess by a variable's name may be wrong; a short value would then mask half of every line.
 _GUESSED_LENGTH_MIN = 6
@@ -19,16 +19,17 @@ _PLACE_NAME = re.compile(r"(?i)_(file|path|dir|directory|id|name)$")
 _LIKE_A_TOKEN = re.compile(r"(?=.*[0-9A-Z])\S{8,}|\S{20,}")
 
 _lock = threading.Lock()
-_known: frozenset[str] = frozenset()
+_known: tuple[str, ...] = ()  # every form, the longest first: one secret may be a part of another
 
 
 def learn(secret: str) -> None:
     """From now on ``secret`` is masked, and so is each form that a library may show it in; safe for threads."""
     global _known
     found = {form for part in (secret, *_secret_parts(secret)) for form in _forms(part)}
-    if not found <= _known:
-        with _lock:
-            _known |= found
+    found = {form for form in found if len(form) >= SECRET_LENGTH_MIN}
+    with _lock:
+        if not found <= set(_known):
+            _known = tuple(sorted(found | set(_known), key=len, reverse=True))
 
 
 def learn_environment(environ: Mapping[str, str]) -> None:
@@ -40,7 +41,10 @@ def learn_environment(environ: Mapping[str, str]) -> None:
 
 def masked(text: str) -> str:
     """``text`` without any secret that was learned, and without what has a secret's shape."""
-    return mask(text, _known)
+    for form in _known:
+        if form in text:
+            text = text.replace(form, MASK)
+    return mask(text)
 
 
 def is_secret_name(name: str) -> bool:
@@ -52,7 +56,7 @@ def forget_all() -> None:
     """Know none any more; for tests."""
     global _known
     with _lock:
-        _known = frozenset()
+        _known = ()
 
 
 def _secret_parts(secret: str) -> Iterable[str]:
@@ -68,9 +72,10 @@ def _secret_parts(secret: str) -> Iterable[str]:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """As it is, and as reprs, JSON, forms and headers show it; ``mask`` knows those of a URL."""
+    """As it is, and as reprs, JSON, URLs, forms and headers show it."""
     yield secret
     yield repr(secret)[1:-1]
     yield json.dumps(secret)[1:-1]
-    yield quote_plus(secret)
-    yield base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode()
+    raw = secret.encode("utf-8", "surrogateescape")
+    yield from (quote(raw), quote(raw, safe=""), quote_plus(raw))
+    yield base64.b64encode(raw).decode()

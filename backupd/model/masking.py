@@ -8,11 +8,11 @@ from urllib.parse import quote, unquote
 
 MASK = "***"
 # Shorter ones would mask words that are no secret.
-_SECRET_LENGTH_MIN = 4
+SECRET_LENGTH_MIN = 4
 _USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
 # What is called a secret: PGPASSWORD=x, "aws_session_token": "x", X-Amz-Signature=x; in JSON inside of JSON, too.
 _NAMED = re.compile(
-    r"(?i)\b([\w.-]{0,40}(?:password|passwd|pwd|passphrase|secret|token|api[_-]?key|secret[_-]?access[_-]?key|signature)"
+    r"(?i)((?:password|passwd|pwd|passphrase|secret|token|api[_-]?key|secret[_-]?access[_-]?key|signature)"
     r"(?:\\?['\"])?)(\s*[=:]\s*)"
     r"(\\\"(?:[^\"\\]|\\(?!\"))*\\\"|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^\s;,&'\"]+)"
 )
@@ -29,7 +29,7 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
     What a URL is made of counts too, for libraries quote parts of one: see ``parts_of``.
     """
     # The longest first: one secret may be a part of another.
-    for secret in sorted({one for one in secrets if len(one) >= _SECRET_LENGTH_MIN}, key=len, reverse=True):
+    for secret in sorted({one for one in secrets if len(one) >= SECRET_LENGTH_MIN}, key=len, reverse=True):
         for form in (secret, quote(secret, safe=""), quote(secret)):
             text = text.replace(form, MASK)
     text = _PRIVATE_KEY.sub(MASK, text)
@@ -50,4 +50,4 @@ def parts_of(url: str) -> tuple[str, ...]:
     # Apprise's tokens may stand where a host would: slack://token/token/channel.
     if not url.lower().startswith(("http", "mailto", "smtp", "json", "xml", "form")):
         found |= {place.rpartition("@")[2]}
-    return tuple(sorted(one for one in found if len(one) >= _SECRET_LENGTH_MIN))
+    return tuple(sorted(one for one in found if len(one) >= SECRET_LENGTH_MIN))
