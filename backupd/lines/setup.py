@@ -35,6 +35,7 @@ def set_up(settings: LineSettings, *, small: bool = False) -> None:
     for old in [one for one in root.handlers if isinstance(one, LineHandler)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    logging.lastResort = handler  # of loggers that do not propagate and have no handler, as Apprise's between two sends
     # Libraries are held here, not each by its name: nobody can list those that another release brings along.
     root.setLevel(logging.WARNING)
     for name in OWN_LOGGERS:
