@@ -20,6 +20,8 @@ _FRONT = {"bootstrap", "runs", "decide", "journal", "policy", "archive", "proces
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "errors": set(),
+    "known_secrets": {"model"},
+    "lines": {"known_secrets", "model", "errors"},
     "steps": {"errors"},
     "digests": set(),
     "durable": {"errors", "steps"},
@@ -27,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pages": set(),
     "model": {"errors"},
     "decide": _VALUES,
-    "policy": _VALUES,
+    "policy": {"known_secrets"} | _VALUES,  # it reads secrets, and says so
     "ports": _VALUES,
     "journal": {"process", "steps"} | _VALUES,
     "providers": _HANDS,
@@ -35,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "archive": {"digests", "pages", "pipeline"} | _HANDS,  # what it keeps went through the pipeline; never back
     "engines": _HANDS,  # what every engine needs; one engine's own room is below
     "engines/postgres": {"digests", "engines", "pages"} | _HANDS,
-    "engines/sqlite": {"digests", "engines", "pages"} | _HANDS,
+    "engines/sqlite": {"digests", "engines", "lines", "pages"} | _HANDS,  # lines: of the processes that replicate
     "runs": {"decide", "pipeline", "archive", "journal", "policy"} | _HANDS,  # never engines or providers
     "bootstrap": {
         "decide",
@@ -52,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"archive"}
     | _HANDS,  # the only room that knows concrete classes
-    "service": {"durable", "service/web"} | _FRONT,
+    "service": {"durable", "known_secrets", "lines", "service/web"} | _FRONT,
     "service/metrics": _VALUES,
     "service/web": {"service", "service/metrics"} | _VALUES | {"journal", "policy"},  # asks the desk, never the house
     "demo": {"cli"} | _FRONT,  # a story told in the words of the front door, with a real writer process
@@ -78,6 +80,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "pyrage": ("archive/age.py",),
     "rich": ("cli/", "demo/"),
     "starlette": ("service/web/",),
+    "structlog": ("lines/chain.py",),
     "typer": ("cli/",),
     "uvicorn": ("service/web/server.py",),
     "urllib3": ("archive/s3/",),  # botocore lets its errors through

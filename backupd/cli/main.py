@@ -207,6 +207,8 @@ def main() -> None:
     signals.listen()
     # What the rooms log is the service's to show; a command says what matters in its answer or its three lines.
     logging.getLogger().addHandler(logging.NullHandler())
+    logging.lastResort = None  # loggers of libraries that do not propagate would be printed by it
+    logging.raiseExceptions = False
     # Looking for plugins reads the metadata of every installed package: a tenth of the time of status.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(sys.argv[1:]))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backupd.journal.book import Book
-from backupd.journal.records import Attempt, JsonValue, Run, RunKind, Transition, TruncationNote
+from backupd.journal.records import Attempt, Entry, JsonValue, Run, RunKind, Transition, TruncationNote
 from backupd.journal.rows import (
     RUN_COLUMNS,
     attempt_of,
@@ -30,6 +30,10 @@ from backupd.process import is_alive, this_process
 RESTING_STATES = FINAL_STATES | {RunState.PENDING}
 
 
+def unheard(entry: Entry) -> None:
+    """Tell nobody."""
+
+
 class Journal:
     """The book of one node's runs; every method is one transaction, durable when it returns.
 
@@ -39,10 +43,14 @@ class Journal:
     Args:
         path: the SQLite file; made when it is not there.
         now: the clock's door, for the times in the rows.
+
+    ``hear`` is told of every entry about a run once it is durable.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], datetime]) -> None:
         self.path = path
+        self.hear: Callable[[Entry], None] = unheard
+        self._ids: dict[RunKind, str] = {}
         self._now = now
         self._book = Book(path)
 
@@ -51,6 +59,14 @@ class Journal:
         self._book.close()
 
     # --- runs ---
+
+    def new_id(self, kind: RunKind) -> str:
+        """A run's id that no other one has."""
+        return f"{self._now().astimezone(UTC):%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(4)}"
+
+    def call_next(self, kind: RunKind, run_id: str) -> None:
+        """The next run of this kind that begins here gets this id, by which somebody speaks of it already."""
+        self._ids[kind] = run_id
 
     def begin_run(
         self,
@@ -64,7 +80,7 @@ class Journal:
         """Note that this process begins a run; it stands at ``planned``."""
         now = self._now()
         run = Run(
-            id=f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(4)}",
+            id=self._ids.pop(kind, "") or self.new_id(kind),
             database=database,
             kind=kind,
             type=type,
@@ -80,9 +96,11 @@ class Journal:
             *(run.process.host, run.process.boot_id, run.process.pid, run.process.started_ticks),
             *(time_text(now), None, json_text(dict(run.facts))),
         )
+        says = f"{kind} of {database} begins"
         with self._book.writing("begin") as connection:
             connection.execute(f"INSERT INTO runs ({RUN_COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
-            self._tell(connection, run.id, ("begin", "", run.state, f"{kind} of {database} begins"))
+            self._tell(connection, run.id, ("begin", "", run.state, says))
+        self.hear(Entry(run, "begin", run.state, says, run.facts))
         return run
 
     def move(self, run_id: str, event: RunEvent, **facts: JsonValue) -> Edge:
@@ -100,6 +118,7 @@ class Journal:
             edge = next_state(run.state, event)
             self._store(connection, run, edge.to, facts)
             self._tell(connection, run_id, (event, run.state, edge.to, edge.says))
+        self.hear(Entry(run, event, edge.to, edge.says, facts))
         return edge
 
     def finish(self, run_id: str, state: RunState, says: str, **facts: JsonValue) -> None:
@@ -117,6 +136,7 @@ class Journal:
                 raise IllegalMove(f"a {run.kind} that is {run.state} cannot end as {state}")
             self._store(connection, run, state, facts)
             self._tell(connection, run_id, ("finish", run.state, state, says))
+        self.hear(Entry(run, "finish", state, says, facts))
 
     def note(self, run_id: str, says: str, **facts: JsonValue) -> None:
         """Add a sentence to the run's diary, and facts, without moving it. Raises NotFound."""
@@ -125,6 +145,7 @@ class Journal:
             merged = json_text({**run.facts, **facts})
             connection.execute("UPDATE runs SET facts = ? WHERE id = ?", (merged, run_id))
             self._tell(connection, run_id, ("note", run.state, run.state, says))
+        self.hear(Entry(run, "note", run.state, says, facts))
 
     def set_label(self, run_id: str, label: str) -> None:
         """Give the run the id of the backup that it makes. Raises NotFound."""

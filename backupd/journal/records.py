@@ -64,6 +64,20 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """What the journal has just noted of a run; ``run`` is as it was before, ``facts`` is what came new.
+
+    ``event`` is ``begin``, a move's name, ``finish``, or ``note``.
+    """
+
+    run: Run
+    event: str
+    state: RunState
+    says: str
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
 class TruncationNote:
     """How the truncation after backup ``label`` went: ``before`` is the position that log was removed up to, if any."""
 

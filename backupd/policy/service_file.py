@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from backupd.policy.alarms import AlarmOptions
@@ -30,6 +32,12 @@ class ServiceOptions(WebOptions):
     )
     look_seconds: Seconds = Field(
         default=30.0, gt=0, le=3600, description="How often the service looks at each database (duration)."
+    )
+    log: Literal["human", "json"] = Field(
+        default="human", description="How the service writes its log: key=value pairs, or one JSON object a line."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least level that it logs."
     )
 
 

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from backupd import __version__
 from backupd.errors import BackupdError, UsageProblem
-from backupd.service.lines import log_to_stderr
+from backupd.lines.settings import LEVELS, LineForm, LineSettings
+from backupd.lines.setup import say_error, set_up
 from backupd.steps import set_process_role
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from backupd.policy.service_file import ServiceOptions
 
 DESCRIPTION = """\
 Keeps the replication of every database going that a policy names, and takes backups by the policies' schedules,
@@ -48,7 +51,12 @@ def _parser() -> _Parser:
         "--config", metavar="FILE", help="the service config; else $BACKUPD_CONFIG, else ./backupd.toml"
     )
     parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="what is logged to stderr"
+        "--log",
+        choices=[str(form) for form in LineForm],
+        help="how it is logged to stderr: key=value pairs, or a JSON object a line; else log in [service], else human",
+    )
+    parser.add_argument(
+        "--log-level", choices=LEVELS, help="the least level that is logged; else log_level in [service], else info"
     )
     parser.add_argument("--version", action="version", version=f"backupd {__version__}")
     return parser
@@ -61,10 +69,15 @@ def run(arguments: Sequence[str], stop: threading.Event | None = None, reload: t
     stop = stop or threading.Event()
     try:
         options = _parser().parse_args(arguments)
-        log_to_stderr(options.log_level)
-        serve(_config_path(options.config), stop, reload)
+
+        def log_as(service: ServiceOptions | None) -> None:
+            form = options.log or (service.log if service else LineForm.HUMAN)
+            set_up(LineSettings(LineForm(form), options.log_level or (service.log_level if service else "info")))
+
+        log_as(None)  # until the config is read
+        serve(_config_path(options.config), stop, reload, log_as)
     except BackupdError as error:
-        sys.stderr.write("\n".join(error.lines()) + "\n")
+        say_error(error)
         return error.exit_status
     return 0
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("service")
 for _noisy in ("httpx", "httpcore"):
-    logging.getLogger(_noisy).setLevel(logging.WARNING)  # they log the URL, and that is the secret
+    logging.getLogger(_noisy).setLevel(logging.WARNING)  # they log the URL, and that is the secret; also in a command
 
 TRIES_MAX = 3
 _TRY_AGAIN_SECONDS = 2.0

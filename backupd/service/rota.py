@@ -21,6 +21,7 @@ from backupd.model.alarm import Alarm, Severity
 from backupd.model.rules import Task
 from backupd.runs.slot_evidence import attempts_here, known_since, slot_name
 from backupd.service.preloaded import rooms_for
+from backupd.service.run_lines import kind_of, say_begun, say_ended
 from backupd.service.worker import Ending, Order, Report, work
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from backupd.service.ping import Pings
 
 LOG = logging.getLogger("service")
-logging.getLogger("apscheduler").setLevel(logging.WARNING)  # each ring is no news
 
 # All are looked at so often whatever rings: a clock that was set, a run by hand, a ring that was lost.
 _ROUND_SECONDS = 30.0
@@ -52,6 +52,7 @@ class Running:
     by_hand: bool
     process: ForkServerProcess
     pipe: Connection
+    run: str
 
 
 @dataclass(slots=True)
@@ -211,18 +212,18 @@ class Rota:
             by_hand = due.task in place.wanted
             if by_hand:  # a wish for another one that came this moment is seen to when this run is over
                 place.wanted.clear()
-        order = Order(self._house.config, self._house.loaded(database), due.task, None if by_hand else due.slot.at)
+        run, at = self._house.journal.new_id(kind_of(due.task)), None if by_hand else due.slot.at
+        order = Order(self._house.config, self._house.loaded(database), due.task, at, run)
         ours, theirs = self._processes.Pipe(duplex=False)
         process = self._processes.Process(target=work, args=(order, theirs), name=f"{due.task} of {database}")
         process.start()
         theirs.close()
         del self._waiting[database]
         with self._lock:
-            self._running[database] = Running(candidate, self._house.clock.now(), by_hand, process, ours)
+            self._running[database] = Running(candidate, self._house.clock.now(), by_hand, process, ours, run)
         if due.task in BACKUPS:
             self._pings.begun(database)
-        facts = {"database": database, "type": due.task.value, "slot": due.slot.local, "pid": process.pid}
-        LOG.info("a run begins", extra={"facts": facts | {"because": "; ".join(map(str, due.reasons))}})
+        say_begun(database, due, run, process.pid)
 
     def _reap(self, running: Running) -> None:
         """See whether a run is over, and note how it ended."""
@@ -246,11 +247,8 @@ class Rota:
 
     def _note(self, running: Running, report: Report) -> None:
         database, due = running.candidate.database, running.candidate.due
-        facts = {"database": database, "type": due.task.value, "says": report.says}
-        level = logging.ERROR if report.ending is Ending.FAILED else logging.INFO
-        LOG.log(level, "a run ended: %s", report.ending, extra={"facts": facts})
-        if report.error and report.says.startswith("a bug"):
-            LOG.error("".join(report.error))
+        now = self._house.clock.now()
+        say_ended(database, due.task, running.run, report, (now - running.began_at).total_seconds())
         self._ping(database, due.task, report)
         with self._lock:
             place = self._places.setdefault(database, Place())
@@ -260,7 +258,6 @@ class Rota:
             wait = _NO_TRY.get(report.ending)
             if wait is not None:
                 place.not_before = self._house.clock.monotonic() + wait
-        now = self._house.clock.now()
         if wait is not None:
             self._ring(database, now + timedelta(seconds=wait))
             return
@@ -269,7 +266,7 @@ class Rota:
         outcome = Ending.DONE if report.ending is Ending.SERVED else report.ending
         try:
             self._house.journal.record_attempt(
-                Attempt(database, slot_name(due.task, due.slot.at), "", outcome.value, now)
+                Attempt(database, slot_name(due.task, due.slot.at), running.run, outcome.value, now)
             )
         except BackupdError as error:
             LOG.error("a try cannot be noted: %s", error.because, extra={"facts": {"database": database}})
@@ -280,8 +277,8 @@ class Rota:
         if report.ending in {Ending.DONE, Ending.SERVED}:
             self._pings.succeeded(database)
         elif report.ending is Ending.FAILED:
-            is_bug = report.says.startswith("a bug")  # a traceback is for the log
-            self._pings.failed(database, [report.says] if is_bug else report.error)
+            # A traceback is for the log.
+            self._pings.failed(database, [report.says] if report.is_bug else report.error)
 
 
 def _by_hand(task: Task, now: datetime) -> Due:

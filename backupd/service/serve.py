@@ -23,9 +23,11 @@ from backupd.service.notify import Notifier
 from backupd.service.outside import Outside
 from backupd.service.ping import Pings
 from backupd.service.relief import Relief
+from backupd.service.run_lines import RunLines
 
 if TYPE_CHECKING:
     from backupd.bootstrap import House
+    from backupd.policy.service_file import ServiceOptions
     from backupd.service.rota import Rota
 
 LOG = logging.getLogger("service")
@@ -34,8 +36,15 @@ TICK_SECONDS = 0.25
 _FOLDER_SECONDS = 5.0
 
 
-def serve(config: Path, stop: threading.Event, reload: threading.Event | None = None) -> None:
+def serve(
+    config: Path,
+    stop: threading.Event,
+    reload: threading.Event | None = None,
+    log_as: Callable[[ServiceOptions], None] = lambda _: None,
+) -> None:
     """Open the house and serve until ``stop`` is set; ``reload`` asks to read the policies anew.
+
+    ``log_as`` is told what the config says of the log, before anything else.
 
     Raises:
         ConfigInvalid: the config or a policy cannot be used; nothing was started.
@@ -46,6 +55,7 @@ def serve(config: Path, stop: threading.Event, reload: threading.Event | None = 
     from backupd.journal.lease import RunLease
 
     house = open_house(config)
+    log_as(house.config.options)
     try:
         lease = RunLease(house.config.state_dir / "service.lock", run="the service backupd", now=_now)
         try:
@@ -233,7 +243,9 @@ def recover_first(house: House, database: str) -> None:
     from backupd.runs.recover import run_recover
 
     try:
-        for sentence in run_recover(house.context(database)):
+        context = house.context(database)
+        context.journal.hear = RunLines().hear
+        for sentence in run_recover(context):
             LOG.info("recovered: %s", sentence, extra={"facts": {"database": database}})
     except BackupdError as error:
         LOG.warning("not recovered: %s (%s)", error.problem, error.because, extra={"facts": {"database": database}})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError
 from backupd.journal.records import JsonValue
+from backupd.lines.chain import within
 from backupd.model.alarm import Alarm
 from backupd.runs.held_log import remember_held_log
 from backupd.runs.status import status_of
@@ -78,10 +79,11 @@ class Watch:
             for database in databases:
                 if self._stop.is_set():
                     return
-                try:
-                    self.look(database)
-                except Exception:  # a bug about one database must not blind the service for all
-                    LOG.exception("a look ended with a bug", extra={"facts": {"database": database}})
+                with within(database=database):  # also what engines and libraries say meanwhile
+                    try:
+                        self.look(database)
+                    except Exception:  # a bug about one database must not blind the service for all
+                        LOG.exception("a look ended with a bug")
             for gone in {seen.database for seen in self._board.all()} - set(databases):
                 self._board.remove(gone)
             self._stop.wait(max(1.0, self._every - (self._house.clock.monotonic() - began)))

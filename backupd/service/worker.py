@@ -7,10 +7,12 @@ its end: it holds the lease, so that nobody begins another one meanwhile.
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from multiprocessing.connection import Connection
@@ -18,7 +20,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, Busy
+from backupd.known_secrets import masked
+from backupd.lines.bound import bind
+from backupd.lines.settings import from_environment
+from backupd.lines.setup import set_up
 from backupd.model.rules import Task
+from backupd.service.run_lines import RunLines, kind_of
 from backupd.steps import set_process_role
 
 if TYPE_CHECKING:
@@ -38,12 +45,13 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to run, by which policy; ``slot_at`` None: now, because a person wants it."""
+    """What to run, by which policy; ``slot_at`` None: now, because a person wants it; ``run``: the id it will have."""
 
     config: ServiceConfig
     policy: LoadedPolicy
     task: Task
     slot_at: datetime | None
+    run: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,25 @@ class Report:
     says: str
     error: tuple[str, ...] = ()
 
+    @property
+    def is_bug(self) -> bool:
+        """Whether ``error`` is a traceback."""
+        return self.says.startswith("a bug") and bool(self.error)
+
 
 def work(order: Order, pipe: Connection) -> None:
     """The whole life of the process."""
+    began = time.monotonic()
     set_process_role("run")
+    set_up(from_environment(os.environ))
+    bind(run=order.run, database=order.policy.policy.database)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the service, too, which tells us by SIGTERM
     signal.signal(signal.SIGTERM, _stop)
-    report = _carry_out(order)
+    lines = RunLines()
+    found = _carry_out(order, lines)
+    # Masked here: what this process has read of secrets, the service may not know.
+    report = replace(found, says=masked(found.says), error=tuple(map(masked, found.error)))
+    lines.say_over(order.task, report, time.monotonic() - began)
     with suppress(OSError):  # the service is gone; the journal has it all
         pipe.send(report)
         pipe.close()
@@ -72,7 +92,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _carry_out(order: Order) -> Report:
+def _carry_out(order: Order, lines: RunLines) -> Report:
     from backupd.bootstrap import House, SystemClock
     from backupd.runs.scheduled import AlreadyServed, NotOurTurn, run_scheduled
 
@@ -80,6 +100,8 @@ def _carry_out(order: Order) -> Report:
         database = order.policy.policy.database
         house = House(order.config, SystemClock(), policies={database: order.policy})
         try:
+            house.journal.hear = lines.hear
+            house.journal.call_next(kind_of(order.task), order.run)
             says = run_scheduled(house.context(database), order.task, order.slot_at)
         finally:
             house.close()

@@ -14,8 +14,12 @@ from backupd.runs import recover
 from backupd.service.serve import recover_first
 
 
-def house_of(context: object) -> House:
+def house_of(context: SimpleNamespace) -> House:
     return cast(House, SimpleNamespace(context=lambda _: context))
+
+
+def a_context() -> SimpleNamespace:
+    return SimpleNamespace(journal=SimpleNamespace(hear=None))
 
 
 def test_what_was_done_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -27,8 +31,10 @@ def test_what_was_done_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
 
     monkeypatch.setattr(recover, "run_recover", recovered)
     caplog.set_level(logging.INFO)
-    recover_first(house_of("orders"), "orders")
-    assert asked == ["orders"]
+    context = a_context()
+    recover_first(house_of(context), "orders")
+    assert asked == [context]
+    assert context.journal.hear is not None  # and what the journal notes of it, too
     assert "replay of b runs again" in caplog.text
 
 
@@ -37,5 +43,5 @@ def test_a_run_that_lives_is_left_alone(monkeypatch: pytest.MonkeyPatch, caplog:
         raise Busy("another run works on orders", because="its process lives", next_step="wait for it")
 
     monkeypatch.setattr(recover, "run_recover", busy)
-    recover_first(house_of("orders"), "orders")
+    recover_first(house_of(a_context()), "orders")
     assert "another run works on orders" in caplog.text

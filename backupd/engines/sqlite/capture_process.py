@@ -8,7 +8,6 @@ this process.  It opens the database once and leaves by ``os._exit`` (see source
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -19,14 +18,18 @@ from backupd.engines.sqlite.capture_config import CaptureConfig
 from backupd.engines.sqlite.capture_state import leave_failure
 from backupd.engines.sqlite.locks import take_lock
 from backupd.errors import BackupdError
+from backupd.lines.bound import bind
+from backupd.lines.settings import from_environment
+from backupd.lines.setup import set_up
 from backupd.steps import set_process_role
 
 
 def main() -> None:
     """Entry point; leaves by ``os._exit`` so that SQLite never runs its last-close checkpoint."""
     set_process_role("capture")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    set_up(from_environment(os.environ), small=True)
     config = CaptureConfig.read(Path(sys.argv[1]))
+    bind(database=config.database)
     config.directory.mkdir(parents=True, exist_ok=True)
     take_lock(config.directory / "capture.lock")
     capture = Capture(config)

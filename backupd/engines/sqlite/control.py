@@ -26,6 +26,7 @@ from backupd.engines.sqlite.control_wire import (
     short_path,
 )
 from backupd.errors import BackupdError
+from backupd.lines.bound import bind, unbind
 
 __all__ = [
     "Connection",
@@ -136,6 +137,7 @@ class ControlServer:
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._connections: set[Connection] = set()
+        self._runs: dict[Connection, str] = {}
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call ``callback`` from ``poll`` when ``fd`` becomes readable or closes."""
@@ -174,6 +176,9 @@ class ControlServer:
             self._drop(connection)
             return 0
         for message in messages:
+            if isinstance(run := message.get("run"), str):
+                self._runs[connection] = run
+                bind(run=run)  # a database has one run at a time: while it speaks to us, what we log is about it
             answer = self._answer(message, connection)
             if answer is not None and not connection.send(answer):
                 self._drop(connection)
@@ -201,6 +206,8 @@ class ControlServer:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection)
         self._connections.discard(connection)
+        if self._runs.pop(connection, None) is not None and not self._runs:
+            unbind("run")
         connection.close()
 
     def close(self) -> None:

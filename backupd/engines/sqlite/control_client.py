@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from backupd.engines.sqlite.control_wire import Message, error_from_message, short_path
 from backupd.errors import NotHealthy
+from backupd.lines.bound import bound
 from backupd.steps import step
 
 
@@ -42,7 +43,8 @@ class ControlClient:
         """Ask and wait for the answer; events that come between are kept for ``next_event``."""
         step(f"control.{op}")
         deadline = time.monotonic() + timeout_seconds
-        line = json.dumps({"op": op, **arguments}, separators=(",", ":")).encode() + b"\n"
+        about = {"run": run} if (run := bound().get("run")) else {}  # whose doing it is, for the other side's log
+        line = json.dumps({"op": op, **about, **arguments}, separators=(",", ":")).encode() + b"\n"
         try:
             self._sock.settimeout(timeout_seconds)
             self._sock.sendall(line)

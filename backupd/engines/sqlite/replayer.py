@@ -27,6 +27,9 @@ from backupd.engines.sqlite.replay import Replay
 from backupd.engines.sqlite.replay_loop import ReplayLoop
 from backupd.engines.sqlite.replay_requests import ReplayConfig, Requests
 from backupd.errors import DamageFound
+from backupd.lines.bound import bind
+from backupd.lines.settings import from_environment
+from backupd.lines.setup import set_up
 from backupd.model.pair import CopyState
 from backupd.steps import set_process_role
 
@@ -164,8 +167,9 @@ def _known_end(replay: Replay, history: str) -> ChainEnd | None:
 def main() -> None:
     """Entry point."""
     set_process_role("replay")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    set_up(from_environment(os.environ), small=True)
     config = ReplayConfig.read(Path(sys.argv[1]))
+    bind(database=config.database)
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     take_lock(config.state_dir / "replay.lock")
     replayer = Replayer(config)

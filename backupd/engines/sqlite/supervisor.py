@@ -73,6 +73,7 @@ class Supervisor:
         log_to: Path | None = None,
     ) -> None:
         self.database = database
+        self._about = {"facts": {"database": database}}
         self._layout = layout
         self._copies = dict(copies)
         self._first_active = first_active
@@ -172,7 +173,7 @@ class Supervisor:
         if pair is None or not pair.restoring:
             return False
         if lock_is_free(self._layout.directory / "run.lock"):
-            LOG.warning("restore %s died; replication of %s goes on", pair.restoring, self.database)
+            LOG.warning("restore %s died; replication goes on", pair.restoring, extra=self._about)
             change_pair(self._layout.pair, restoring="")
             return False
         return True
@@ -195,7 +196,7 @@ class Supervisor:
                 start_new_session=True,
             )
         child.started_at = time.monotonic()
-        LOG.info("started %s of %s pid=%d", child.role, self.database, child.process.pid)
+        LOG.info("started %s pid=%d", child.role, child.process.pid, extra=self._about)
 
     def _reap(self, child: Child) -> None:
         if child.process is None:
@@ -212,7 +213,7 @@ class Supervisor:
         child.deaths += 1
         child.start_not_before = now + wait
         child.alarm = f"{child.role} ended with status {status}; starting again in {wait:g} s"
-        LOG.warning("%s of %s: %s", child.role, self.database, child.alarm)
+        LOG.warning("%s", child.alarm, extra=self._about)
 
     def _close_pipe(self, child: Child) -> None:
         if child.process is not None and child.process.stdin is not None:
@@ -230,7 +231,7 @@ class Supervisor:
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            LOG.warning("%s of %s does not end; killing it", child.role, self.database)
+            LOG.warning("%s does not end; killing it", child.role, extra=self._about)
             process.kill()
             process.wait()
         child.process, child.deaths, child.start_not_before = None, 0, 0.0

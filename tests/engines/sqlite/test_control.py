@@ -19,6 +19,7 @@ from backupd.engines.sqlite.control import Connection, ControlServer
 from backupd.engines.sqlite.control_client import ControlClient
 from backupd.engines.sqlite.control_wire import LINE_BYTES_MAX, Message
 from backupd.errors import BackupdError, Busy, DamageFound, NotFound, NotHealthy, Refused, UsageProblem
+from backupd.lines.bound import bind, bound, unbind
 
 
 class Served:
@@ -210,3 +211,25 @@ def test_a_new_server_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
             assert client.call("echo", word="here")["said"] == "here"
     finally:
         served.close()
+
+
+def test_what_a_process_logs_while_a_run_speaks_to_it_carries_that_runs_id(served: Served) -> None:
+    with served.client() as status, served.client() as run:
+        status.call("echo", word="x")
+        assert bound() == {}
+        run.call("echo", word="x", run="r1")
+        assert bound() == {"run": "r1"}
+        status.call("echo", word="x")
+        assert bound() == {"run": "r1"}
+    until(lambda: bound() == {})
+
+
+def test_a_run_says_who_it_is_with_each_request(served: Served) -> None:
+    served.server._handlers["whose"] = lambda message, _connection: {"run": message.get("run")}
+    with served.client() as client:
+        assert client.call("whose")["run"] is None
+        bind(run="r2")
+        try:
+            assert client.call("whose")["run"] == "r2"
+        finally:
+            unbind("run")
