@@ -89,6 +89,10 @@ class CommitFinder(Protocol):
         """
         ...
 
+    def text(self, position: Position) -> str:
+        """A position as a shell takes it and ``Writer.parse_position`` reads it."""
+        ...
+
     def before(self, position: Position) -> Position:
         """The furthest position that a restore may go to without the commit that ``position`` names."""
         ...

@@ -17,7 +17,7 @@ from backupd.engines.sqlite.commit_pages import PageChanges, PageWatch
 from backupd.engines.sqlite.logcheck import verify_log
 from backupd.engines.sqlite.logfile import entries, read_header, read_marks
 from backupd.engines.sqlite.logheader import LogHeader, LogKindCode, Mark, file_name, unwritable
-from backupd.engines.sqlite.page_owners import Owners, TreeNames, read_owners
+from backupd.engines.sqlite.page_owners import SCHEMA, Owners, TreeNames, read_owners
 from backupd.engines.sqlite.wal import frame_headers
 from backupd.errors import DamageFound, UsageProblem
 from backupd.model.position import Position
@@ -64,7 +64,7 @@ class SqliteCommitFinder:
         if pages is None or start is None:
             return [_named(seen, None) for seen in _wished(_walk(logs, headers, None), since, until)], notes
         try:
-            watch = PageWatch(pages, start, headers[0].page_bytes, size)
+            watch = PageWatch(pages, start, names, headers[0].page_bytes, size)
             seen = list(_wished(_walk(logs, headers, watch), since, until))
             for closed, header in zip(logs, headers, strict=True):
                 if header.kind.has_pages:
@@ -77,6 +77,10 @@ class SqliteCommitFinder:
             end = np.zeros_like(start)
         tables = _Tables(names, _stretched(end, len(watch.times_freed) - 1), watch.times_freed)
         return [_named(one, tables) for one in seen], notes
+
+    def text(self, position: Position) -> str:
+        """See ``ports.CommitFinder``."""
+        return str(position)
 
     def before(self, position: Position) -> Position:
         """See ``ports.CommitFinder``: a commit is named by its last entry."""
@@ -208,8 +212,8 @@ def _named(seen: _Seen, tables: _Tables | None) -> FoundCommit:
         freed = seen.pages.freed_pages
         changes = tuple(tables.changes(seen.pages))
         deed = _deed(seen.pages, changes)
-        # The page that holds the schema holds the free list's beginning too; it is told where the schema is another.
-        changes = tuple(one for one in changes if one.table != "sqlite_schema" or seen.pages.new_schema)
+        # The page that holds the schema holds the free list's beginning too, and says nothing beside a table's.
+        changes = tuple(one for one in changes if one.table != SCHEMA) or changes
     says = _COMPARED if compared else f"{freed} page{'s' * (freed != 1)} let go" if freed else ""
     return FoundCommit(position, position, seen.at, deed, changes, seen.after, says=says)
 

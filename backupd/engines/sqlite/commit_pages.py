@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from backupd.engines.sqlite.logfile import entries
 from backupd.engines.sqlite.logheader import HEADER_BYTES, LogHeader
-from backupd.engines.sqlite.page_owners import Owners
+from backupd.engines.sqlite.page_owners import Owners, TreeNames
 from backupd.engines.sqlite.pagemap import last_version_indexes
+from backupd.engines.sqlite.schema_rows import schema_rows
 from backupd.engines.sqlite.wal import FRAME_HEADER_BYTES, frame_bytes, frame_headers, pages_view
 
 _TABLE_LEAF, _TABLE_INTERIOR, _INDEX_LEAF, _INDEX_INTERIOR = (
@@ -62,12 +63,13 @@ class PageWatch:
     Args:
         path: the data file where the first log begins; it must stay as it is until the first ``commits`` was begun.
         owners: the tree of each page there.
+        names: of the trees; it is given those that are made on the way.
         page_bytes: the size of a page.
         pages: the greatest number of pages that any log leads to.
     """
 
-    def __init__(self, path: Path, owners: Owners, page_bytes: int, pages: int) -> None:
-        self._page_bytes = page_bytes
+    def __init__(self, path: Path, owners: Owners, names: TreeNames, page_bytes: int, pages: int) -> None:
+        self._page_bytes, self._names = page_bytes, names
         size = max(pages + 1, len(owners))
         self._rows = np.zeros(size, np.int64)
         self._trees = np.zeros(size, np.uint32)
@@ -114,13 +116,12 @@ class PageWatch:
         last = last_version_indexes(numbers)
         pages, heads = numbers[last], heads[last]
         place = dict(zip(pages.tolist(), (begin + last).tolist(), strict=True))
-        schema_rows, new_schema = 0, False
+        new_schema = False
         listed: Numbers = np.empty(0, np.uint32)
         if 1 in place:
             data = self._page(fd, place[1])
             self._trunk, _, cookie = _FIRST_PAGE.unpack_from(data, _FIRST_PAGE_AT)
             new_schema, self._cookie = cookie != self._cookie, cookie
-            schema_rows = int((_rows_of(heads) - self._rows[pages])[pages == 1][0])
             listed = self._free_list(fd, place)
         let_go = listed[~self._free[listed]]
         own = np.isin(pages, listed) & self._free[pages]  # the free list's own business
@@ -128,9 +129,15 @@ class PageWatch:
         tree_before, rows_before = self._trees[changed], self._rows[changed]
         self._rows[pages] = _rows_of(heads)
         self._rows[listed] = 0
-        self._follow_children(fd, place, pages, heads)
+        # The trees below the schema's own are known before those of a table that was made just now.
+        for _ in range(2 if new_schema else 1):
+            self._follow_children(fd, place, pages, heads)
+            if new_schema:
+                self._learn_roots(fd, place, pages)
         self._trees[listed] = 0
         still = np.isin(changed, listed)
+        of_schema = changed[(tree_before == self._trees[1]) | (self._trees[changed] == self._trees[1])]
+        schema_rows = int(self._rows[of_schema].sum() - rows_before[np.isin(changed, of_schema)].sum())
         times_freed = self.times_freed[changed]
         self.times_freed[let_go] += 1
         self._free[pages] = False
@@ -147,6 +154,14 @@ class PageWatch:
             schema_rows=schema_rows,
             new_schema=new_schema,
         )
+
+    def _learn_roots(self, fd: int, place: dict[int, int], pages: Numbers) -> None:
+        """A b-tree that was made: the schema's pages say where it begins. One that had a name keeps it."""
+        schema = self._trees[1]
+        for page in pages[self._trees[pages] == schema].tolist():
+            for row in schema_rows(self._page(fd, place[page]), is_first=page == 1):
+                if row.root < len(self._trees) and self._trees[row.root] == 0:
+                    self._trees[row.root] = self._names.number(row.name, {row.name: row.table})
 
     def _follow_children(self, fd: int, place: dict[int, int], pages: Numbers, heads: NDArray[np.uint8]) -> None:
         """A page that an inner page of a tree points to belongs to that tree; from the roots down."""

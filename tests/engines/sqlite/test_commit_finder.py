@@ -174,8 +174,34 @@ def test_a_dropped_table_is_named(tmp_path: Path) -> None:
     assert rows_of(drop)["wide"] == -before
     assert "let go" in drop.says
     assert create.deed is Deed.SCHEMA
-    assert rows_of(create) == {"sqlite_schema": 1}
+    assert [one.table for one in create.changes] == ["later"]
     assert rows_of(insert) == {"later": 2}
+
+
+def test_a_table_that_came_and_went_in_that_time_is_named(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "active")
+    ledger.db.execute("CREATE TABLE passing(id INTEGER PRIMARY KEY, what TEXT)")
+    ledger.db.execute("CREATE INDEX passing_what ON passing(what)")
+    # Many more tables, so that the schema itself is over several pages.
+    for number in range(40):
+        ledger.db.execute(f"CREATE TABLE another_{number}(a, b, c, d, e, {', '.join(f'f{n}' for n in range(60))})")
+    ledger.db.execute("CREATE TABLE late(id INTEGER PRIMARY KEY, what TEXT)")
+    for table, rows in (("passing", 700), ("late", 300)):
+        ledger.db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            f"INSERT INTO {table} SELECT i, 'item ' || i FROM n",
+            (rows,),
+        )
+    ledger.db.execute("DELETE FROM passing WHERE id > 100")
+    ledger.db.execute("DROP TABLE passing")
+    ledger.active.see()
+    ledger.cut()
+    *_, filled, later, deleted, dropped = ledger.find()
+    assert rows_of(filled) == {"passing": 700}
+    assert rows_of(later) == {"late": 300}
+    assert (deleted.deed, rows_of(deleted)) == (Deed.DELETE, {"passing": -600})
+    assert (dropped.deed, rows_of(dropped)) == (Deed.DROP, {"passing": -100})
+    assert all(change.certain for one in (filled, later, deleted, dropped) for change in one.changes)
 
 
 def test_two_commits_between_two_looks_have_one_time_and_two_places(tmp_path: Path) -> None:
@@ -183,7 +209,8 @@ def test_two_commits_between_two_looks_have_one_time_and_two_places(tmp_path: Pa
     for _ in range(2):
         ledger.db.execute("INSERT INTO bare VALUES (hex(randomblob(8)), 1)")
     ledger.active.see()
-    first, second = (ledger.cut(), ledger.find())[1]
+    ledger.cut()
+    first, second = ledger.find()
     assert first.at == second.at
     assert first.position.offset < second.position.offset
     assert rows_of(first) == rows_of(second) == {"bare": 1}
