@@ -109,6 +109,8 @@ def find_commits(
             some, said = _commits_of(context, finder, stretch, place, since, until)
         found += [one for one in some if not _among(one, found)] if number else some
         notes += said
+    if len(stretches) > 1:
+        found.sort(key=lambda one: one.at or near)  # a later history may begin before the end of an earlier one
     wished = [one for one in found if not table or _touches(one, table)]
     chosen = pick_commits(wished, [one.deed in _HARM for one in wished], near, count_max)
     return CommitsFound(

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backupd.decide.log_near import LogStretch, log_near
-from backupd.errors import NotFound
+from backupd.errors import NotFound, UsageProblem
 from backupd.model.records import StoredLog
 from backupd.ports import ClosedLog, CommitFinder, FoundCommit
 from backupd.runs.commits import fetched, same
@@ -23,23 +23,47 @@ def find_xid(context: RunContext, xid: int) -> FoundCommit:
     """The commit of a transaction: log files are cut in halves by their numbers, then read on to the commit.
 
     Raises:
-        UsageProblem: the engine gives transactions no numbers.
+        UsageProblem: the engine gives transactions no numbers, or two histories have one of this number:
+            after a restore the server counts on from there.
         NotFound: the archived log has no commit of it, or it was rolled back.
     """
     finder = context.commit_finder()
+    found: list[FoundCommit] = []
+    undone: NotFound | None = None
     for stretch in _stretches_newest_first(context):
-        with looking(context) as place:
-            first = _first_with(context, finder, stretch.logs, xid, place)
-            for logs in _in_parts(context, finder, stretch.logs[first:], place):
-                found = finder.ended(logs, xid)
-                if found is not None:
-                    return found
-    raise NotFound(
+        try:
+            one = _in_stretch(context, finder, stretch, xid)
+        except NotFound as rolled_back:
+            undone = rolled_back
+            continue
+        if one is not None and not any(same(one, other) for other in found):
+            found.append(one)
+    if len(found) > 1:
+        ways = " or ".join(f"--before-position {finder.text(one.position)}" for one in found)
+        times = "; ".join(f"{one.at.isoformat()} in history {one.position.history}" for one in found if one.at)
+        raise UsageProblem(
+            f"transaction {xid} of {context.database} is not one",
+            because=f"after a restore numbers come again: it was committed {times}",
+            next_step=f"say which, with {ways}",
+        )
+    if found:
+        return found[0]
+    raise undone or NotFound(
         f"the archived log of {context.database} has no commit of transaction {xid}",
         because="no archived log file holds it; it is newer than the last backup, or its log is gone",
         next_step=f"backupctl backup {context.database} --type incremental, then the same again; "
         f"or look: backupctl timeline {context.database} --commits --near TIME",
     )
+
+
+def _in_stretch(context: RunContext, finder: CommitFinder, stretch: LogStretch, xid: int) -> FoundCommit | None:
+    with looking(context) as place:
+        first = _first_with(context, finder, stretch.logs, xid, place)
+        for logs in _in_parts(context, finder, stretch.logs[first:], place):
+            found = finder.ended(logs, xid)
+            if found is not None:
+                return found
+    return None
 
 
 def _first_with(context: RunContext, finder: CommitFinder, logs: Sequence[StoredLog], xid: int, place: Path) -> int:
@@ -100,13 +124,17 @@ def find_points(context: RunContext, since: datetime, until: datetime) -> list[F
 
 
 def _stretches_newest_first(context: RunContext) -> list[LogStretch]:
+    """By their last commit: the first file of a history may begin with much that is older."""
     backups = context.archive().list().backups
-    times = [backup.record.finished_at for backup in backups]
-    first = min((backup.record.started_at for backup in backups), default=None)
-    if first is None:
+    if not backups:
         return []
-    everything = log_near(backups, datetime.min.replace(tzinfo=first.tzinfo), max(times))
-    return list(reversed(everything))
+    newest = max(backup.record.finished_at for backup in backups)
+    oldest = datetime.min.replace(tzinfo=newest.tzinfo)
+
+    def last(stretch: LogStretch) -> datetime:
+        return max((one.log.last_commit_at for one in stretch.logs if one.log.last_commit_at), default=oldest)
+
+    return sorted(log_near(backups, oldest, newest), key=last, reverse=True)
 
 
 def _split(logs: Sequence[StoredLog]) -> list[Sequence[StoredLog]]:
