@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backupd.cli.timeline_bar import draw
@@ -59,6 +59,7 @@ def test_a_good_drill_has_its_letter() -> None:
     assert "v" in draw(found, 80).marks
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no fault
 @given(
     spans=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 200)), max_size=6),
     moments=st.lists(st.integers(0, 1000), max_size=12),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backupd.decide.log_near import log_near, logs_of
@@ -66,6 +66,7 @@ def test_a_seed_is_no_commit() -> None:
     assert logs_of([make_backup("F1", BackupType.FULL, 1, logs=[seed])]) == ()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no fault
 @given(
     times=st.lists(st.one_of(st.none(), st.integers(0, 60)), min_size=1, max_size=25),
     since=st.integers(0, 60),

@@ -109,6 +109,7 @@ def test_the_command_of_a_row_is_pasted_and_the_row_has_not_happened(lost: Lost)
     assert restored(lost, "paste", *words[3:]) == {"items": 100, "notes": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "rows"),
     [

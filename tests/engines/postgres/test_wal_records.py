@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backupd.engines.postgres.wal_records import Ended, commit_of, ended, numbers_in
@@ -107,6 +107,7 @@ def test_numbers_are_the_least_and_the_greatest_and_none_is_no_number() -> None:
     assert numbers_in(iter(lines[1:2])) is None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no fault
 @given(st.lists(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)), max_size=20))
 def test_a_line_of_anything_is_passed_over(noise: list[bytes]) -> None:
     good = [line("Heap", 745, "INSERT off 1" + REL), line("Transaction", 745, COMMIT)]
