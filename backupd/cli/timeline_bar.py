@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -34,12 +34,12 @@ _UNSOUND = ("X", "damaged, or a drill that failed")
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Four lines: the bar, the marks under it, the times under these, and what the letters mean."""
+    """Lines of one width: the bar, the marks under it, the times under these, and what the letters mean."""
 
     bar: str
     marks: str
     times: str
-    letters: str
+    letters: tuple[str, ...]
 
 
 def draw(line: Timeline, width: int) -> Bar:
@@ -56,7 +56,7 @@ def draw(line: Timeline, width: int) -> Bar:
     said = [f"{one} {_SAYS[one]}" for one in (_WHOLE, _SOME, _NONE) if one in columns]
     known = dict.fromkeys(letters.values())
     said += [f"{letter} {word}" for letter, word in (*_MARKS.values(), _UNSOUND) if (letter, word) in known]
-    return Bar(columns, marks, _times(line, width), "  ".join(said))
+    return Bar(columns, marks, _times(line, width), tuple(_packed(said, width)))
 
 
 def print_bar(line: Timeline) -> None:
@@ -65,7 +65,19 @@ def print_bar(line: Timeline) -> None:
     output.print_line(("  ", *(Cell("".join(same), _STYLES[letter]) for letter, same in groupby(bar.bar))))
     output.print_line(f"  {bar.marks}")
     output.print_line(("  ", Cell(bar.times, output.DIM)))
-    output.print_sentences([bar.letters], indent=0, bullet=" ", style=output.DIM)
+    for letters in bar.letters:
+        output.print_line(("  ", Cell(letters, output.DIM)))
+
+
+def _packed(said: Sequence[str], width: int) -> Iterator[str]:
+    """As many of them on a line as fit; none is broken in two."""
+    line = ""
+    for one in said:
+        if line and len(line) + 2 + len(one) > width:
+            yield line
+            line = ""
+        line += f"{'  ' if line else ''}{one}"
+    yield line
 
 
 def _span(line: Timeline, column: int, width: int) -> tuple[datetime, datetime]:
