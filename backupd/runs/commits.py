@@ -162,12 +162,17 @@ def _refuse_nothing_or_too_much(
             next_step=f"backupctl timeline {context.database} shows the gaps; "
             f"newer log comes with: backupctl backup {context.database} --type incremental",
         )
+    refuse_too_much(context, stretches, "name a shorter --window")
+
+
+def refuse_too_much(context: RunContext, stretches: Sequence[LogStretch], next_step: str) -> None:
+    """Log that would take too long to fetch. Raises Refused."""
     size = sum(stretch.stored_bytes for stretch in stretches)
     if size > FETCH_BYTES_MAX:
         raise Refused(
-            f"too much log of {context.database} lies from {since.isoformat()} to {until.isoformat()}",
+            f"too much log of {context.database} lies in that time",
             because=f"{size_text(size)} would have to be fetched, and {size_text(FETCH_BYTES_MAX)} is the most",
-            next_step="name a shorter --window",
+            next_step=next_step,
         )
 
 

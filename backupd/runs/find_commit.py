@@ -12,7 +12,7 @@ from backupd.decide.log_near import LogStretch, log_near
 from backupd.errors import NotFound, UsageProblem
 from backupd.model.records import StoredLog
 from backupd.ports import ClosedLog, CommitFinder, FoundCommit
-from backupd.runs.commits import fetched, same
+from backupd.runs.commits import fetched, refuse_too_much, same
 from backupd.runs.context import RunContext
 from backupd.runs.looking import looking
 
@@ -115,7 +115,9 @@ def find_points(context: RunContext, since: datetime, until: datetime) -> list[F
     """Every named restore point of that time. Raises as ``find_commits``, but no log of that time is no error."""
     finder = context.commit_finder()
     found: list[FoundCommit] = []
-    for stretch in log_near(context.archive().list().backups, since, until):
+    stretches = log_near(context.archive().list().backups, since, until)
+    refuse_too_much(context, stretches, "name a shorter time with --from and --to")
+    for stretch in stretches:
         for logs in _split(stretch.logs):
             with looking(context) as place:
                 points = finder.points(fetched(context, finder, logs, place / "log", told="looking for points"))

@@ -14,6 +14,7 @@ import pytest
 
 from backupd.cli import exact_points
 from backupd.errors import UsageProblem
+from backupd.runs import commits
 from tests.cli.conftest import House
 
 
@@ -76,6 +77,16 @@ def test_only_so_many_are_shown_and_it_is_said(after_the_mess: House) -> None:
     assert told["total"] > 2
     assert "delete" in {one["deed"] for one in told["commits"]}
     assert "of" in after_the_mess.ctl("timeline", "orders", "--commits", "--from", "1 h ago", "--limit", "2").stdout
+
+
+def test_more_log_than_anybody_would_wait_for_is_refused(
+    after_the_mess: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "FETCH_BYTES_MAX", 10)
+    for words in (["--commits", "--from", "1 h ago"], ["--points"]):
+        said = after_the_mess.ctl("timeline", "orders", *words)
+        assert said.returncode == 4, said.stderr
+        assert "name a shorter" in said.stderr
 
 
 def test_nothing_is_left_of_a_look_and_a_dead_one_is_cleared(after_the_mess: House) -> None:
