@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from backupd.archive.keys import KeySources
 from backupd.bootstrap.archives import archive_opener, free_bytes, open_store, with_second_archive
-from backupd.bootstrap.engines import provider_chooser, providers_for_policy, sqlite_writer, writer_for
+from backupd.bootstrap.engines import (
+    commit_finder_for,
+    provider_chooser,
+    providers_for_policy,
+    sqlite_writer,
+    writer_for,
+)
 
 if TYPE_CHECKING:  # a command imports only what it uses, so that status and --help answer at once
     from backupd.engines.sqlite.supervisor import Supervisor
@@ -120,6 +126,7 @@ class House:
             node=self.config.node,
             state_dir=state_dir,
             report=report or silent,
+            commit_finder=lambda: commit_finder_for(policy),
         )
         return with_second_archive(context, self.clock, self.key_sources)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a command imports only what it uses, so that status and --help answer at once
+    from backupd.engines.postgres.cluster import PgCopy, PgOptions
     from backupd.engines.sqlite.writer import SqliteWriter
     from backupd.policy.schema import Policy
-    from backupd.ports import Clock, SnapshotProvider, Writer
+    from backupd.ports import Clock, CommitFinder, SnapshotProvider, Writer
     from backupd.providers.choose import Choice
     from backupd.providers.command import SnapshotCommands
 
@@ -21,27 +22,49 @@ def writer_for(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
     return sqlite_writer(policy, state_dir, clock)
 
 
-def _postgres_writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
-    from backupd.engines.postgres.cluster import PgCopy, PgOptions
-    from backupd.engines.postgres.writer import PostgresWriter
+def commit_finder_for(policy: Policy) -> CommitFinder:
+    """What looks into the log files of the engine that the policy names."""
+    if policy.engine == "postgres":
+        from backupd.engines.postgres.commit_finder import PgCommitFinder
+
+        return PgCommitFinder(_postgres_copies(policy).values(), _postgres_options(policy))
+    from backupd.engines.sqlite.commit_finder import SqliteCommitFinder
+
+    return SqliteCommitFinder()
+
+
+def _postgres_copies(policy: Policy) -> dict[str, PgCopy]:
+    from backupd.engines.postgres.cluster import PgCopy
+
+    return {
+        name: PgCopy(name, place.conninfo or "", Path(place.data_directory or ""))
+        for name, place in policy.copies.items()
+    }
+
+
+def _postgres_options(policy: Policy) -> PgOptions:
+    from backupd.engines.postgres.cluster import PgOptions
 
     options, source = policy.postgres, policy.source
+    return PgOptions(
+        stamp_database=options.stamp_database,
+        slot=options.slot,
+        bin_directory=Path(options.bin_directory) if options.bin_directory is not None else None,
+        lag_bytes_max=source.lag_bytes_max,
+        lag_seconds_max=source.lag_seconds_max,
+        allow_remote_apply=options.allow_remote_apply,
+        seed=options.seed,
+        server_seconds_max=options.server_seconds_max,
+    )
+
+
+def _postgres_writer(policy: Policy, state_dir: Path, clock: Clock) -> Writer:
+    from backupd.engines.postgres.writer import PostgresWriter
+
     return PostgresWriter(
         database=policy.database,
-        copies={
-            name: PgCopy(name, place.conninfo or "", Path(place.data_directory or ""))
-            for name, place in policy.copies.items()
-        },
-        options=PgOptions(
-            stamp_database=options.stamp_database,
-            slot=options.slot,
-            bin_directory=Path(options.bin_directory) if options.bin_directory is not None else None,
-            lag_bytes_max=source.lag_bytes_max,
-            lag_seconds_max=source.lag_seconds_max,
-            allow_remote_apply=options.allow_remote_apply,
-            seed=options.seed,
-            server_seconds_max=options.server_seconds_max,
-        ),
+        copies=_postgres_copies(policy),
+        options=_postgres_options(policy),
         state_dir=state_dir,
         clock=clock,
         integrity=policy.restore.check,

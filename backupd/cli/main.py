@@ -36,6 +36,7 @@ from backupd.cli import (
     show,
     signals,
     status,
+    timeline,
     truncate,
     verify,
 )
@@ -54,7 +55,7 @@ Exit status: 0 done, 1 a bug, 2 usage, 3 config or policy invalid,
 healthy, 8 archive not reachable, 9 busy, 130 interrupted."""
 
 VERBS = (
-    *("demo", "init", "policy", "check", "status", "backup", "list", "show", "verify", "restore", "drill"),
+    *("demo", "init", "policy", "check", "status", "backup", "list", "show", "timeline", "verify", "restore", "drill"),
     *("explain", "truncate", "prune", "hold", "release", "holds", "copy", "copy-archive", "recover", "metrics"),
     *("alarms", "alarm"),
 )
@@ -139,6 +140,7 @@ def _register() -> None:
     _add(app, "backup: one run, now", backup.backup, backup.EXAMPLES)
     _add(app, "list: the backups of the archive", list_backups.list_backups, list_backups.EXAMPLES)
     _add(app, "show: one backup, whole", show.show, show.EXAMPLES)
+    _add(app, "timeline: what could be restored when, and commits", timeline.timeline, timeline.EXAMPLES)
     _add(app, "verify: check the archive, name every damage", verify.verify, verify.EXAMPLES)
     _add(app, "restore: to the active copy or into a directory", restore.restore, restore.EXAMPLES)
     _add(app, "drill: a restore for practice (a later version)", drill.drill, drill.EXAMPLES)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import house, human, keys, output, progress
+from backupd.cli import exact_points, house, human, keys, output, progress
+from backupd.cli.exact_points import BeforePositionOption, BeforeXidOption, ToNameOption
 from backupd.cli.keys import KeyOption, PassphraseFileOption
 from backupd.cli.options import (
     ArchiveOption,
@@ -37,6 +38,7 @@ EXAMPLES = (
     "backupctl restore orders --target /tmp/look             # the latest state, into a directory",
     "backupctl restore orders --at '10 min ago' --dry-run    # the plan for the active copy",
     "backupctl restore orders --at 2026-11-22T14:05:00Z --yes",
+    "backupctl restore orders --before-position 5f3a9c21d0e47b86/4711 --dry-run   # just before a commit",
     "backupctl restore orders --archive second --dry-run     # when the first archive is away",
 )
 
@@ -58,6 +60,9 @@ def restore(
     database: DatabaseArgument,
     at: AtOption = None,
     to: ToOption = None,
+    before_position: BeforePositionOption = None,
+    before_xid: BeforeXidOption = None,
+    to_name: ToNameOption = None,
     backup: BackupOption = None,
     target: Annotated[
         str, typer.Option("--target", metavar="active|DIR", help="The active copy, or a directory; never a passive.")
@@ -70,16 +75,13 @@ def restore(
     passphrase_file: PassphraseFileOption = None,
     config: ConfigOption = None,
 ) -> int:
-    """Restore the latest state, or that of a time, a position or a backup; the plan is shown first."""
+    """Restore the latest state, or that of a time, a position, a commit or a backup; the plan is shown first."""
     from backupd.runs.restore import run_restore
     from backupd.runs.restore_plan import plan_restore
 
-    if not target.strip():
-        raise UsageProblem(
-            "no target is named",
-            because="--target is empty (a variable that is not set?)",
-            next_step="say --target active, or --target DIR",
-        )
+    _refuse_no_target(target)
+    exact = (before_position, before_xid, to_name)
+    exact_points.refuse_several(at, to, backup, *exact)
     wish, note = _wish(at, to, backup)
     notes = [*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else [])]
     sources = keys.sources(key, passphrase_file)
@@ -88,6 +90,8 @@ def restore(
             context = house.one(opened, database, report, archive=archive)
             if to is not None:
                 wish = _to_position(to, context)
+            elif found := exact_points.exact_wish(context, *exact):
+                wish, notes = found[0], [found[1], *notes]
             plan = plan_restore(context, wish, target)
             if as_json and dry_run:
                 output.print_json({"dry_run": True, **plan.to_json()})
@@ -109,6 +113,15 @@ def restore(
     return 0
 
 
+def _refuse_no_target(target: str) -> None:
+    if not target.strip():
+        raise UsageProblem(
+            "no target is named",
+            because="--target is empty (a variable that is not set?)",
+            next_step="say --target active, or --target DIR",
+        )
+
+
 @contextmanager
 def _told_of_the_second(opened: House, database: str, archive: Which) -> Iterator[None]:
     """Where the first archive is away or damaged, a second one is the next thing to try."""
@@ -124,13 +137,6 @@ def _wish(at: str | None, to: str | None, backup: str | None) -> tuple[RestoreWi
     """What was asked for, and a note on how a time was read."""
     from backupd.decide.restore_path import RestoreWish
 
-    given = [name for name, value in (("--at", at), ("--to", to), ("--backup", backup)) if value is not None]
-    if len(given) > 1:
-        raise UsageProblem(
-            f"{' and '.join(given)} do not go together",
-            because="each of them names the point to restore to",
-            next_step=f"give only {given[0]}, or none for the latest point",
-        )
     if at is not None:
         from backupd.cli.when import parse_when
 

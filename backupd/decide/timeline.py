@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -13,6 +13,9 @@ from backupd.model.records import ArchivedBackup, BackupRecord
 _NONE_UNFIT: Mapping[str, str] = {}
 FAILOVER = "failover"
 DRILL = "drill"
+STAMP = "stamp"
+RESTORE = "restore"
+POINT = "point"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened: ``kind`` is a backup's type, ``drill`` or ``failover``; ``backup`` its id."""
+    """Something that happened: ``kind`` is a backup's type or a word above; ``backup`` an id, or empty."""
 
     at: datetime
     kind: str
@@ -67,6 +70,7 @@ def build_timeline(
     now: datetime,
     *,
     unfit: Mapping[str, str] = _NONE_UNFIT,
+    besides: Iterable[Moment] = (),
 ) -> Timeline | None:
     """The line from the first moment that anything is known of up to now; None while nothing is.
 
@@ -76,11 +80,13 @@ def build_timeline(
         drills: the restores for practice.
         now: the moment that the line ends at, at the earliest.
         unfit: ids of backups that are damaged, with a sentence.
+        besides: what else happened: stamps, restores, named restore points.
     """
     moments = [
         *(_of_backup(one.record, unfit) for one in backups),
         *_new_histories(backups),
         *(_of_drill(one) for one in drills),
+        *besides,
     ]
     known = [moment.at for moment in moments] + [window.from_time for window in windows]
     if not known:
@@ -96,6 +102,22 @@ def build_timeline(
         gaps=tuple(_gaps(merged, begin, end)),
         moments=tuple(sorted(moments, key=lambda one: (one.at, one.backup, one.kind))),
     )
+
+
+def clipped(line: Timeline, since: datetime | None, until: datetime | None) -> Timeline:
+    """The part of a line from ``since`` to ``until``; None is the line's own end. What lies outside is left out."""
+    begin = max(line.from_time, since) if since is not None else line.from_time
+    end = max(begin, min(line.to_time, until) if until is not None else line.to_time)
+
+    def cut(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
+        return tuple(
+            replace(one, from_time=max(one.from_time, begin), to_time=min(one.to_time, end))
+            for one in stretches
+            if one.from_time <= end and one.to_time >= begin
+        )
+
+    moments = tuple(one for one in line.moments if begin <= one.at <= end)
+    return Timeline(begin, end, cut(line.windows), cut(line.gaps), moments)
 
 
 def _of_backup(record: BackupRecord, unfit: Mapping[str, str]) -> Moment:

@@ -17,6 +17,7 @@ from backupd.ports.archive import (
     StoreFeature,
 )
 from backupd.ports.clock import Clock, ReportProgress
+from backupd.ports.commits import CommitFinder, Deed, FoundCommit, TableChange
 from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
 from backupd.ports.pages import Extent, PageFile, PageSource
@@ -27,8 +28,11 @@ from backupd.ports.writer import Writer
 __all__ = [
     "Clock",
     "ClosedLog",
+    "CommitFinder",
+    "Deed",
     "DeletesMany",
     "Extent",
+    "FoundCommit",
     "Freeze",
     "FreezeEnd",
     "ListsFolders",
@@ -49,6 +53,7 @@ __all__ = [
     "StoreFeature",
     "StoredObject",
     "Suitability",
+    "TableChange",
     "TargetFacts",
     "Truncated",
     "TruncationEvidence",

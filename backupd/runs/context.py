@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from backupd.errors import NotFound
 from backupd.model.records import Progress
-from backupd.ports import Clock, ObjectStore, ReportProgress, SnapshotProvider, Writer
+from backupd.ports import Clock, CommitFinder, ObjectStore, ReportProgress, SnapshotProvider, Writer
 
 if TYPE_CHECKING:
     from backupd.archive.database import DatabaseArchive
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 def silent(progress: Progress) -> None:
     """Report progress to nobody."""
+
+
+def _no_finder() -> CommitFinder:
+    raise NotFound(
+        "the commits of this database cannot be looked at",
+        because="nobody here reads its engine's log files",
+        next_step="restore to a time or a position: backupctl restore DATABASE --at TIME --target DIR",
+    )
 
 
 class ProviderChoice(Protocol):
@@ -85,6 +94,7 @@ class RunContext:
         second: the same database with the policy's second archive as its archive; None when it names none.
         first: in such a second one, the context that it belongs to.
         run: the run that holds the lease now.
+        commit_finder: what looks into this engine's log files.
     """
 
     database: str
@@ -105,6 +115,7 @@ class RunContext:
     node: str
     state_dir: Path
     report: ReportProgress = silent
+    commit_finder: Callable[[], CommitFinder] = field(default=_no_finder, repr=False)
     second: RunContext | None = field(default=None, repr=False)
     first: RunContext | None = field(default=None, repr=False)
     run: OneRun | None = field(default=None, repr=False)

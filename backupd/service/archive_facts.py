@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.decide.restore_path import recovery_windows
-from backupd.decide.timeline import DRILL, DrillFact, Moment, Stretch, build_timeline
+from backupd.decide.timeline import DRILL, DrillFact, build_timeline
 from backupd.errors import NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup
+from backupd.runs.timeline import line_json
 
 if TYPE_CHECKING:
     from backupd.runs.context import RunContext
@@ -88,26 +89,4 @@ def timeline_json(facts: ArchiveFacts, now: datetime) -> dict[str, JsonValue]:
     unfit = facts.unfit or {}
     windows = recovery_windows(facts.backups, unfit=unfit)
     line = build_timeline(facts.backups, windows, facts.drills, now, unfit=unfit)
-    if line is None:
-        return {"from": None, "to": None, "windows": [], "gaps": [], "moments": []}
-    return {
-        "from": line.from_time.isoformat(),
-        "to": line.to_time.isoformat(),
-        "windows": [_stretch_json(one) for one in line.windows],
-        "gaps": [_stretch_json(one) for one in line.gaps],
-        "moments": [_moment_json(one) for one in line.moments],
-    }
-
-
-def _stretch_json(stretch: Stretch) -> dict[str, JsonValue]:
-    return {"from": stretch.from_time.isoformat(), "to": stretch.to_time.isoformat(), "because": stretch.because}
-
-
-def _moment_json(moment: Moment) -> dict[str, JsonValue]:
-    return {
-        "at": moment.at.isoformat(),
-        "kind": moment.kind,
-        "says": moment.says,
-        "backup": moment.backup,
-        "sound": moment.sound,
-    }
+    return line_json(line)

@@ -16,7 +16,7 @@ ANY_RUN = (
     "backupd.decide.restore_path",
     "backupd.journal.journal",
     "backupd.journal.lease",
-    "backupd.lines.setup",
+    "backupd.lines.chain",
     "backupd.pipeline.page_maps",
     "backupd.policy.git",
     "backupd.policy.load",

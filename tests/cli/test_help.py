@@ -44,6 +44,7 @@ DESIGNED = {
         "backup",
         "list",
         "show",
+        "timeline",
     ),
     *("verify", "restore", "drill", "explain truncation", "explain retention", "explain schedule", "truncate", "prune"),
     *("hold", "release", "holds", "copy suspend", "copy resume", "copy seed", "copy switchover", "copy-archive"),
@@ -72,7 +73,18 @@ def test_each_verb_has_help_with_an_example_that_parses(verb: str, capsys: pytes
         command.make_context(verb, words[1 + len(verb.split()) :])
 
 
-READS = {"check", "status", "list", "show", "verify", "holds", "policy check", "policy plan", "policy diff"} | {
+READS = {
+    "check",
+    "status",
+    "list",
+    "show",
+    "timeline",
+    "verify",
+    "holds",
+    "policy check",
+    "policy plan",
+    "policy diff",
+} | {
     "alarms",
     "alarm test",
     *(verb for verb in DESIGNED if verb.startswith("explain")),

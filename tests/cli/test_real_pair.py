@@ -63,6 +63,8 @@ READS = [
     ["status"],
     ["list"],
     ["list", "orders", "--failed"],
+    ["timeline", "orders"],
+    ["timeline", "orders", "--commits", "--from", "1 h ago"],
     ["check"],
     ["holds"],
     ["verify", "--level", "manifest"],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.decide.restore_path import RecoveryWindow, recovery_windows
-from backupd.decide.timeline import DrillFact, Timeline, build_timeline
+from backupd.decide.timeline import STAMP, DrillFact, Moment, Timeline, build_timeline, clipped
 from backupd.model.records import ArchivedBackup, BackupType
 from tests.decide.builders import HISTORY, full, make_backup, minute, place, plain_logs
 
@@ -101,3 +101,27 @@ def test_windows_and_gaps_tile_the_line_and_every_moment_is_on_it(
     assert kinds.count("failover") == changes
     assert kinds.count("full") == len(backups)
     assert kinds.count("drill") == len(drills)
+
+
+def test_what_else_happened_is_on_the_line_in_its_place() -> None:
+    stamp = Moment(minute(15), STAMP, "the passive knows it", "F1")
+    found = build_timeline([full("F1", 10), full("F2", 20)], (), (), minute(30), besides=[stamp])
+    assert found is not None
+    assert [one.kind for one in found.moments] == ["full", "stamp", "full"]
+
+
+@given(spans=SPANS, begin=st.integers(-100, 1500), length=st.integers(0, 1500))
+def test_a_part_of_the_line_is_tiled_as_well_and_has_only_its_own_moments(
+    spans: list[tuple[int, int]], begin: int, length: int
+) -> None:
+    backups = [full(f"F{number}", 90 * number) for number in range(1, 9)]
+    whole = line(backups, [window(first, first + length) for first, length in spans])
+    part = clipped(whole, minute(begin), minute(begin + length))
+    assert whole.from_time <= part.from_time <= part.to_time or part.from_time == minute(begin)
+    tiles = sorted([*part.windows, *part.gaps], key=lambda one: (one.from_time, one.to_time))
+    assert all(part.from_time <= one.from_time <= one.to_time <= part.to_time for one in tiles)
+    for earlier, later in pairwise(tiles):
+        assert earlier.to_time == later.from_time
+    wanted = [one for one in whole.moments if part.from_time <= one.at <= part.to_time]
+    assert list(part.moments) == wanted
+    assert clipped(whole, None, None) == whole
