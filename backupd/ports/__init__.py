@@ -20,6 +20,7 @@ from backupd.ports.clock import Clock, ReportProgress
 from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
 from backupd.ports.pages import Extent, PageFile, PageSource
+from backupd.ports.scratch import EngineLook, OpenedScratch, ScratchTarget
 from backupd.ports.snapshots import ProviderFeature, Snapshot, SnapshotProvider, Suitability
 from backupd.ports.target import ProcessUse, RestoreTarget, TargetFacts
 from backupd.ports.writer import Writer
@@ -28,11 +29,13 @@ __all__ = [
     "Clock",
     "ClosedLog",
     "DeletesMany",
+    "EngineLook",
     "Extent",
     "Freeze",
     "FreezeEnd",
     "ListsFolders",
     "ObjectStore",
+    "OpenedScratch",
     "PageFile",
     "PageSource",
     "PagesEnd",
@@ -44,6 +47,7 @@ __all__ = [
     "ProviderFeature",
     "ReportProgress",
     "RestoreTarget",
+    "ScratchTarget",
     "Snapshot",
     "SnapshotProvider",
     "StoreFeature",
