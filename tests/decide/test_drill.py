@@ -69,7 +69,9 @@ def test_an_answer_is_another_one_and_is_not_repeated(expected: Expected, value:
     assert str(value) not in reason.sentence
 
 
-@pytest.mark.parametrize(("rows", "code"), [([], "rows"), ([[1], [1]], "rows"), ([[1, 1]], "columns"), ([[]], "columns")])
+@pytest.mark.parametrize(
+    ("rows", "code"), [([], "rows"), ([[1], [1]], "rows"), ([[1, 1]], "columns"), ([[]], "columns")]
+)
 def test_one_row_with_one_value_is_an_answer(rows: list[list[object]], code: str) -> None:
     reason = answer_differs(1, rows)
     assert reason is not None
@@ -150,5 +152,7 @@ def test_checks_of_the_drill_are_no_part_of_a_restore() -> None:
 
 def test_facts_survive_their_json() -> None:
     facts = past(1, "F1", "I1", point=0.5).facts
-    assert DrillFacts.from_json(facts.to_json()) == DrillFacts.from_json(DrillFacts.from_json(facts.to_json()).to_json())
+    assert DrillFacts.from_json(facts.to_json()) == DrillFacts.from_json(
+        DrillFacts.from_json(facts.to_json()).to_json()
+    )
     assert DrillFacts.from_json(facts.to_json()).seconds == facts.seconds

@@ -156,7 +156,12 @@ def warned(name: str, now: datetime = NOW) -> dict[str, Any]:
     told = [
         alarm(name, "drill-due", "no backup was restored for practice for 40 d", "warning", f"backupctl drill {name}")
     ]
-    return healthy(name, now) | {"alarms": [told[0]["sentence"]], "alarm_details": told, "last_drill": None, "last_proven": None}
+    return healthy(name, now) | {
+        "alarms": [told[0]["sentence"]],
+        "alarm_details": told,
+        "last_drill": None,
+        "last_proven": None,
+    }
 
 
 def history(name: str, *, broken: bool, now: datetime = NOW) -> list[dict[str, Any]]:
