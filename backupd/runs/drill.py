@@ -28,7 +28,7 @@ _NEWEST = RestoreWish.latest()
 
 def plan_drill(context: RunContext, wish: RestoreWish = _NEWEST) -> DrillPlan:
     """What a drill would do; changes nothing. Raises as ``plan_restore``, and Refused: no place for it."""
-    place = DrillPlace(context, "of-its-own")
+    place = DrillPlace(context, "plan")
     place.target()
     options = context.policy.drill
     checks = tuple(check.name for check in options.checks) if options else ()

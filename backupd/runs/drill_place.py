@@ -26,7 +26,8 @@ class DrillPlace:
 
     def __init__(self, context: RunContext, run_id: str) -> None:
         self._context, self._run_id = context, run_id
-        self.directory = drill_directory(context) / f"{_PREFIX}{run_id}"
+        # A short name: the path of a server's socket has room for little more than a hundred characters.
+        self.directory = drill_directory(context) / f"{_PREFIX}{run_id.rpartition('-')[2]}"
         self.data = self.directory / _DATA
 
     def make(self) -> None:

@@ -65,10 +65,21 @@ def healthy(name: str, now: datetime = NOW, **more: Any) -> dict[str, Any]:
     full = backup("full", now - timedelta(days=5, hours=12), name)
     newest = backup("incremental", now - timedelta(minutes=35), name)
     drill = {
-        **{"backup": full["id"], "backups": [full["id"]], "host": "db1", "run": "20261120T040000Z-drill-00000001"},
-        **{"at": (now - 2 * DAY).isoformat(), "started_at": (now - 2 * DAY).isoformat(), "sound": True},
-        **{"position": full["log_end"], "point_at": full["finished_at"], "seconds": 210.0, "restore_seconds": 180.0},
-        **{"restored_bytes": 9_000_000_000, "checks": [], "failed_in": None, "because": ""},
+        "backup": full["id"],
+        "backups": [full["id"]],
+        "host": "db1",
+        "run": "20261120T040000Z-drill-00000001",
+        "at": (now - 2 * DAY).isoformat(),
+        "started_at": (now - 2 * DAY).isoformat(),
+        "sound": True,
+        "position": full["log_end"],
+        "point_at": full["finished_at"],
+        "seconds": 210.0,
+        "restore_seconds": 180.0,
+        "restored_bytes": 9_000_000_000,
+        "checks": [],
+        "failed_in": None,
+        "because": "",
     }
     return {
         "name": name,
