@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -23,14 +24,17 @@ from backupd.model.drill import DrillFacts, Phase
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = 86400.0
+USUAL = {"fetch": 10.0, "replay": 4.0, "plan": 1.0}
 
 
 def day(number: float) -> datetime:
     return START + timedelta(days=number)
 
 
-def past(at: float, *backups: str, passed: bool = True, point: float | None = None, **seconds: float) -> PastDrill:
-    spent = {Phase(name): value for name, value in (seconds or {"fetch": 10.0, "replay": 4.0, "plan": 1.0}).items()}
+def past(
+    at: float, *backups: str, passed: bool = True, point: float | None = None, seconds: Mapping[str, float] = USUAL
+) -> PastDrill:
+    spent = {Phase(name): value for name, value in seconds.items()}
     facts = DrillFacts(
         run="r",
         host="h",
@@ -137,14 +141,14 @@ def test_the_time_grows_with_pages_and_log_and_the_rest_stays() -> None:
 
 
 def test_of_the_last_few_the_slowest_is_told() -> None:
-    slow = past(0, "F1", fetch=1000.0)
-    quick = [past(number, "F1", fetch=float(number)) for number in range(1, 5)]
+    slow = past(0, "F1", seconds={"fetch": 1000.0})
+    quick = [past(number, "F1", seconds={"fetch": float(number)}) for number in range(1, 5)]
     assert expected_seconds([slow, *quick], 1000, 100) == 1000
-    assert expected_seconds([slow, *quick, past(9, "F1", fetch=9.0)], 1000, 100) == 9
+    assert expected_seconds([slow, *quick, past(9, "F1", seconds={"fetch": 9.0})], 1000, 100) == 9
 
 
 def test_checks_of_the_drill_are_no_part_of_a_restore() -> None:
-    drill = past(1, "F1", **{"fetch": 2.0, "engine-checks": 500.0, "own-checks": 100.0, "discard": 50.0})
+    drill = past(1, "F1", seconds={"fetch": 2.0, "engine-checks": 500.0, "own-checks": 100.0, "discard": 50.0})
     assert drill.facts.restore_seconds == 2
     assert expected_of_state([drill], drill) == 2
     assert expected_of_state([drill], None) is None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from backupd.archive.verdict import DRILL, Verdict
+from backupd.decide.restore_wish import RestoreWish
 from backupd.errors import ArchiveUnreachable, Busy, DamageFound, NotFound
 from backupd.journal.records import RunKind
 from backupd.model.drill import Phase
@@ -23,6 +24,7 @@ from backupd.runs.drill_answer import DrillOutcome
 from backupd.runs.fitness import unfit_backups
 from backupd.runs.prune import plan_prune, run_prune
 from backupd.runs.recover import run_recover
+from backupd.runs.restore_plan import plan_restore
 from backupd.runs.scheduled import AlreadyServed, run_scheduled
 from backupd.runs.status import status_of
 from tests.dying import dies_at
@@ -126,6 +128,13 @@ def test_status_says_what_is_proven_and_how_long_a_restore_takes(chain: World) -
         assert seen["expected_restore_seconds"] == pytest.approx(outcome.facts.restore_seconds, abs=0.001)
         assert seen["last_drill"]["sound"] is True
         assert not [one for one in seen["alarm_details"] if "drill" in one["code"]]
+
+
+def test_the_plan_of_a_restore_says_how_long_it_may_take(chain: World) -> None:
+    assert plan_restore(chain.context(), RestoreWish.latest()).to_json()["expected_seconds"] is None
+    seconds = run_drill(chain.context()).facts.restore_seconds
+    whole = plan_restore(chain.context(), RestoreWish.latest(), str(chain.root / "out"))
+    assert whole.expected_seconds == pytest.approx(seconds)
 
 
 def test_a_dry_run_only_tells(chain: World) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -184,8 +186,6 @@ def test_a_socket_that_is_taken(made: PgHome) -> None:
 @pytest.mark.slow
 def test_the_usual_port_may_be_taken(made: PgHome) -> None:
     """A drill has no port: whoever listens on 5432, or sits at its socket in /tmp, is not in the way."""
-    import socket
-
     asking(made, ("rows", "SELECT count(*) > 0 FROM pgbench_history", "true"))
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -227,3 +227,30 @@ def test_a_place_that_the_servers_user_may_not_enter_is_refused_in_time(made: Pg
     closed.mkdir(mode=0o700)
     asking(made, directory=closed)
     failed(made, made.run("drill", "orders"), 4, "plan", "may not enter")
+
+
+@pytest.mark.slow
+def test_a_subscription_of_the_restored_cluster_is_not_begun(made: PgHome) -> None:
+    """Its publisher would take the scratch server for the subscriber, and let go of changes that this one never got."""
+    active = made.pair.active
+    with socket.create_server(("127.0.0.1", 0)) as publisher:
+        where = f"host=127.0.0.1 port={publisher.getsockname()[1]} dbname=x connect_timeout=2"
+        active.psql(
+            f"CREATE SUBSCRIPTION of_another CONNECTION '{where}' PUBLICATION p WITH (connect = false, slot_name = 's')"
+        )
+        active.psql("ALTER SUBSCRIPTION of_another ENABLE")
+        full = made.backup("full")
+        active.psql("ALTER SUBSCRIPTION of_another DISABLE")
+        active.psql("ALTER SUBSCRIPTION of_another SET (slot_name = NONE)")
+        active.psql("DROP SUBSCRIPTION of_another")
+        publisher.settimeout(3.0)
+        asked_by_the_active = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                publisher.accept()[0].close()
+                asked_by_the_active += 1
+        assert asked_by_the_active
+        asking(made, ("wait", "SELECT pg_sleep(4)::text", '""'))
+        made.ok("drill", "orders", "--backup", full["id"])
+        with pytest.raises(TimeoutError):
+            publisher.accept()
