@@ -21,6 +21,7 @@ from backupd.model.states import RunState
 from backupd.runs.backup import run_backup
 from backupd.runs.drill import plan_drill, run_drill
 from backupd.runs.drill_answer import DrillOutcome
+from backupd.runs.drill_place import DrillPlace
 from backupd.runs.fitness import unfit_backups
 from backupd.runs.prune import plan_prune, run_prune
 from backupd.runs.recover import run_recover
@@ -400,3 +401,31 @@ def test_a_run_writes_one_verdict_and_no_more(chain: World) -> None:
     assert verdict.drill is not None
     with pytest.raises(Busy, match="already"):
         archive.write_verdict(verdict, suffix=verdict.drill.run.rpartition("-")[2])
+
+
+def test_what_a_dead_drill_left_is_found_without_the_journal_too(chain: World) -> None:
+    assert dies_at(1, lambda: run_drill(chain.context()), "target.look")
+    [place] = left(chain)
+    for part in (chain.root / chain.state).glob("journal.db*"):
+        part.unlink()
+    assert f"removed {place}, which a drill had left that died" in run_recover(chain.context())
+    assert not left(chain)
+
+
+def test_what_a_living_drill_works_on_is_left_alone(chain: World) -> None:
+    context = chain.context()
+    place = DrillPlace(context, "20261122T030000Z-drill-0000abcd")
+    place.make()
+    (place.directory / "data").mkdir()
+    assert not [said for said in run_recover(chain.context()) if "drill" in said]
+    assert left(chain) == [place.directory]
+    place.remove()
+    assert not left(chain)
+
+
+def test_a_policy_may_name_another_place_meanwhile(chain: World, tmp_path: Path) -> None:
+    assert dies_at(1, lambda: run_drill(chain.context()), "target.look")
+    chain.policy["drill"] = {"directory": str(tmp_path / "elsewhere")}
+    run_recover(chain.context())
+    assert not left(chain)
+    assert run_drill(chain.context()).passed
