@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from backupd.model.records import BackupType, LogFile, LogKind, Stamp, Stamps, S
 from backupd.pages import page_hashes
 from backupd.ports import (
     ClosedLog,
+    EngineLook,
     Extent,
     FreezeEnd,
     PagesEnd,
@@ -128,6 +129,10 @@ class FakeWriter:
     engine: str = "fake"
     break_freezes: int = 0
     findings: list[str] = field(default_factory=list)
+    look_findings: list[str] = field(default_factory=list)
+    answers: dict[str, object] = field(default_factory=dict)
+    does_not_start: str = ""
+    scratch_free_bytes: int = 1 << 40
     late_stamp: bool = False
     spared: dict[str, int] = field(default_factory=dict)
     active_can_stand_in: bool = False
@@ -363,7 +368,7 @@ class FakeWriter:
     def restore_target(self, target: str) -> RestoreTarget:
         if target in {"b", str(self.db("b").parent)}:
             raise Refused("cannot restore to b", because="it is the passive", next_step="--target active")
-        return FakeTarget(self, None if target in {"active", "a"} else Path(target))
+        return FakeTarget(self, None) if target in {"active", "a"} else FakeScratch(self, Path(target))
 
     def seed_target(self) -> RestoreTarget | None:
         return None
@@ -456,6 +461,43 @@ class FakeTarget:
             self._writer.change(restoring="")
         if not keep_stage:
             self.stage.unlink(missing_ok=True)
+
+
+class FakeScratch(FakeTarget):
+    """A directory that can be opened; what it answers is what the writer was told."""
+
+    def __init__(self, writer: FakeWriter, directory: Path) -> None:
+        super().__init__(writer, directory)
+        self._place = directory
+
+    def facts(self) -> TargetFacts:
+        return replace(super().facts(), free_bytes=self._writer.scratch_free_bytes)
+
+    @contextmanager
+    def opened(self) -> Iterator[FakeScratch]:
+        step("target.open")
+        if self._writer.does_not_start:
+            raise NotHealthy("the server did not start", because=self._writer.does_not_start, next_step="look at it")
+        (self._place / "running").touch()
+        try:
+            yield self
+        finally:
+            step("target.stop")
+            (self._place / "running").unlink()
+
+    def look(self) -> EngineLook:
+        step("target.look")
+        return EngineLook(("its own check",), tuple(self._writer.look_findings))
+
+    def ask(self, sql: str, *, dbname: str | None, seconds_max: float) -> Sequence[Sequence[object]]:
+        step("target.ask")
+        assert self._final.exists()
+        assert (self._place / "running").exists()
+        return [[self._writer.answers[sql]]]
+
+    def discard(self) -> None:
+        step("target.discard")
+        shutil.rmtree(self._place, ignore_errors=True)
 
 
 class FakeProvider:

@@ -30,7 +30,7 @@ _PREFIX = "AGE-SECRET-KEY-1"
 
 
 def wrap(secret: bytes, recipients: Sequence[str]) -> str:
-    """A data key as an age file in base64, which each of the recipients can open. Raises ConfigInvalid."""
+    """A key, or a few words, as an age file in base64 that each of the recipients can open. Raises ConfigInvalid."""
     return base64.b64encode(pyrage.encrypt(secret, [_recipient(each) for each in recipients])).decode()
 
 

@@ -183,9 +183,13 @@ class DatabaseArchive:
 
     # --- verdicts ---
 
-    def write_verdict(self, verdict: Verdict) -> str:
-        """Keep what a verify or a drill found; answers with the object's name."""
-        name = names.verdict_name(self.dbid, verdict.backup_id, verdict.at, secrets.token_hex(4))
+    def write_verdict(self, verdict: Verdict, suffix: str = "") -> str:
+        """Keep what a verify or a drill found; answers with the object's name, which ends with ``suffix``.
+
+        Raises:
+            ObjectExists: there is one of that name, which stays.
+        """
+        name = names.verdict_name(self.dbid, verdict.backup_id, verdict.at, suffix or secrets.token_hex(4))
         step("archive.verdict")
         self.sealed.create("verdict", name, verdict.to_json())
         self.store.sync()

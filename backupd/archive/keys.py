@@ -72,6 +72,12 @@ class ArchiveKeys:
         self._opened[key.wrapped] = key
         return key
 
+    def sealed(self, secret: bytes) -> str:
+        """Some bytes as an age file in base64, for every recipient. Raises ConfigInvalid: a recipient is none."""
+        from backupd.archive import age
+
+        return age.wrap(secret, self.recipients)
+
     def data_key(self, object_name: str, wrapped: str) -> DataKey:
         """See ``KeyFinder``."""
         if wrapped not in self._opened:

@@ -206,6 +206,12 @@ def verdict_name(dbid: str, label: str, at: datetime, suffix: str) -> str:
     return f"db/{dbid}/verify/{label}/{at.astimezone(UTC).strftime(_TIME)}-{suffix}.json"
 
 
+def verdict_time(name: str) -> datetime:
+    """When the verdict of that name was written, to the second. Raises ValueError: it is none."""
+    text = name.rpartition("/")[2].partition("-")[0]
+    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+
+
 def holds_prefix(dbid: str, label: str = "") -> str:
     """The holds on one backup, or on all, begin so."""
     return f"db/{dbid}/hold/{label}-" if label else f"db/{dbid}/hold/"

@@ -8,7 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from backupd.archive.coverage import NamedObjects, read_ranges
+from backupd.model.drill import DrillFacts
 from backupd.ports import StoredObject
+
+VERIFY, DRILL = "verify", "drill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Verdict:
     it, stands for all that are not ``damaged``.  ``unreadable`` met a read error,
     which says nothing of them.  ``whole``: every object that the record names was
     read in this run, with page maps and whole-file sums compared; only such a
-    verdict takes an older bad one back.
+    verdict takes an older bad one back.  ``drill`` is what a drill has to say beyond
+    that: it lies beside the last backup that it restored, or beside the one that it found damaged.
     """
 
     backup_id: str
@@ -35,6 +39,12 @@ class Verdict:
     damaged: tuple[str, ...] = ()
     whole: bool = False
     unreadable: tuple[str, ...] = ()
+    drill: DrillFacts | None = None
+
+    @property
+    def finds_damage(self) -> bool:
+        """Whether the backup itself is bad: a drill may fail for other reasons, like a full disk."""
+        return not self.sound and (self.kind != DRILL or bool(self.damaged))
 
     def read_of(self, objects: NamedObjects) -> Iterable[StoredObject]:
         """Which of the backup's objects it says were read and sound."""
@@ -58,12 +68,13 @@ class Verdict:
             "damaged": list(self.damaged),
             "whole": self.whole,
             "unreadable": list(self.unreadable),
+            **({} if self.drill is None else {"drill": self.drill.to_json()}),
         }
 
 
 def verdict_from_json(content: dict[str, Any]) -> Verdict:
     """The reverse. Raises KeyError, ValueError, TypeError, AttributeError."""
-    read = content.get("read")
+    read, drill = content.get("read"), content.get("drill")
     for ranges in (read or {}).values():
         read_ranges(ranges)
     return Verdict(
@@ -78,6 +89,7 @@ def verdict_from_json(content: dict[str, Any]) -> Verdict:
         read,
         tuple(content.get("damaged", ())),
         # Before there was a budget, every verify of the data read all of it.
-        content.get("whole", content["level"] == "data" or content["kind"] == "drill"),
+        content.get("whole", content["level"] == "data" or content["kind"] == DRILL),
         tuple(content.get("unreadable", ())),
+        None if drill is None else DrillFacts.from_json(drill),
     )

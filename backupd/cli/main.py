@@ -143,7 +143,7 @@ def _register() -> None:
     _add(app, "timeline: what could be restored when, and commits", timeline.timeline, timeline.EXAMPLES)
     _add(app, "verify: check the archive, name every damage", verify.verify, verify.EXAMPLES)
     _add(app, "restore: to the active copy or into a directory", restore.restore, restore.EXAMPLES)
-    _add(app, "drill: a restore for practice (a later version)", drill.drill, drill.EXAMPLES)
+    _add(app, "drill: a restore for practice, measured and thrown away", drill.drill, drill.EXAMPLES)
     reasons = _group("explain", "why log is kept, why a backup is kept, what is due")
     _add(reasons, "truncation: why log is kept or may go", explain.truncation, explain.TRUNCATION_EXAMPLES)
     _add(reasons, "retention: why each backup stays or goes", explain.retention, explain.RETENTION_EXAMPLES)

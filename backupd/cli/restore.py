@@ -177,6 +177,7 @@ def _print_plan(database: str, plan: Any, notes: Sequence[str]) -> None:
             ("log", f"{human.count(plan.logs_count, 'file')}, {human.size(plan.log_bytes)}"),
             ("up to", f"{human.clock_time(plan.at)}, " * bool(plan.at) + f"position {plan.end}"),
             ("bytes", f"{fetched}; {human.size(plan.total_bytes)} in all, {human.size(plan.free_bytes)} free there"),
+            *((("time", _expected(plan.expected_seconds)),) if plan.expected_seconds is not None else ()),
             ("target", str(plan.present)),
         ),
         indent=2,
@@ -191,6 +192,10 @@ def _print_plan(database: str, plan: Any, notes: Sequence[str]) -> None:
     output.print_line(Cell("  steps", output.DIM))
     for number, step in enumerate(plan.steps, start=1):
         output.print_sentences([step], indent=4, bullet=f"{number}.")
+
+
+def _expected(seconds: float) -> str:
+    return f"about {human.duration(seconds)}, by the drills that passed"
 
 
 def _agree(database: str, plan: Any, *, yes: bool, may_ask: bool) -> None:

@@ -44,7 +44,7 @@ def show(
         output.print_line(
             (
                 f"  {human.clock_time(verdict['at'])}  {verdict['kind']} {_extent(verdict)}  ",
-                output.Cell("sound" if sound else "DAMAGED", output.GOOD if sound else output.BAD),
+                output.Cell(_found(verdict), output.GOOD if sound else output.BAD),
             )
         )
         output.print_sentences([str(finding) for finding in verdict["findings"]], indent=4)
@@ -55,6 +55,13 @@ def _print_encryption(encryption: dict[str, Any] | None) -> None:
     if encryption:
         whom = ", ".join(encryption["recipients"])
         output.print_facts((("encrypted", f"{encryption['cipher']}, to the keys {whom}"),))
+
+
+def _found(verdict: Mapping[str, Any]) -> str:
+    """A drill may fail for reasons that are no damage."""
+    if verdict["kind"] == "drill":
+        return "passed" if verdict["sound"] else "FAILED"
+    return "sound" if verdict["sound"] else "DAMAGED"
 
 
 def _extent(verdict: Mapping[str, Any]) -> str:

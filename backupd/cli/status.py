@@ -62,6 +62,7 @@ def _print(row: Mapping[str, Any], now: datetime) -> None:
                 if (row.get("verified") or {}).get("total_bytes")
                 else ()
             ),
+            ("proven restorable", _proven(row, now)),
             *((("running", _running(row["running"])),) if row.get("running") else ()),
             *((("next due", _next(row["next_run"], now)),) if row.get("next_run") else ()),
         ),
@@ -112,6 +113,18 @@ def _window(window: Mapping[str, Any]) -> Cell | str:
     if not window.get("from"):
         return Cell("none: nothing can be restored yet", output.WARN)
     return f"{human.clock_time(window['from'])} to {human.clock_time(window.get('to'))}"
+
+
+def _proven(row: Mapping[str, Any], now: datetime) -> Cell | str:
+    """What the last drill that passed has proven, and how long a restore may take."""
+    proven = row.get("last_proven")
+    if not proven:
+        return Cell("by no drill yet", output.DIM)
+    at = human.as_time(proven["at"]) or now
+    point = f"up to {human.clock_time(proven['point_at'])}" if proven.get("point_at") else proven["position"]
+    seconds = row.get("expected_restore_seconds")
+    takes = f"; a restore takes about {human.duration(seconds)}" if seconds is not None else ""
+    return f"{point}, by the drill of {human.clock_time(at)} ({human.ago(at, now)}){takes}"
 
 
 def _running(run: Mapping[str, Any]) -> str:

@@ -81,6 +81,12 @@ def keep_last_good(keeper: Keeper, verified: Collection[str]) -> None:
         keeper.keep_chain(full, "last-verified-chain", "it belongs to the newest full that was verified")
 
 
+def keep_last_drilled(keeper: Keeper, drilled: Collection[str]) -> None:
+    """What a drill has restored is proven as nothing else is: it stays until another drill proves a newer state."""
+    records = [record for record in keeper.newest_first if record.id in drilled]
+    keeper.keep(records, "last-drilled-chain", "it belongs to the last chain that a drill proved restorable")
+
+
 def keep_what_leads_around_damage(keeper: Keeper) -> None:
     """What stands on a damaged full is reached from the sound full before it, by all the log between them."""
     sound = keeper.sound_bases()

@@ -89,12 +89,13 @@ def plan_retention(
     damaged: Mapping[str, str] = _NOTHING,
     in_use: Mapping[str, str] = _NOTHING,
     held: Mapping[str, str] = _NOTHING,
+    drilled: Collection[str] = (),
     current_history: str | None = None,
 ) -> RetentionPlan:
     """Which backups stay and which may go.
 
     Promise: what a kept backup builds on is kept; the newest chain, the newest
-    undamaged chain and the newest verified chain are kept whole; what is kept and
+    undamaged chain and the newest verified chain are kept whole; what a drill proved last is kept; what is kept and
     stands on a damaged full keeps the way to it from the sound full before; a backup from
     the future is kept, for then a clock is wrong and no age can be trusted.  Names
     decide nothing: what is newer is said by the log and then by the clock.
@@ -107,6 +108,7 @@ def plan_retention(
         damaged: ids that are known to be damaged, with a sentence.
         in_use: ids that something reads or builds on at this moment, with a sentence.
         held: ids that a hold keeps, with a sentence.
+        drilled: ids of what was restored by the drill that proved the newest state.
         current_history: the history that the pair lives in now, where it is known: it is the newest one.
 
     Raises:
@@ -123,6 +125,7 @@ def plan_retention(
     keep_rules.keep_by_count(keeper, rules)
     keep_rules.keep_by_period(keeper, rules, now)
     keep_rules.keep_last_good(keeper, verified)
+    keep_rules.keep_last_drilled(keeper, drilled)
     for code, sentences in (("in-use", in_use), ("held", held)):
         for record in keeper.newest_first:
             if record.id in sentences:

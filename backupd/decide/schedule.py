@@ -14,7 +14,7 @@ from backupd.model.rules import ScheduleRules, Task
 # Of backups that are due at once the first of these runs, and serves those behind it.
 BACKUPS = (Task.FULL, Task.EXPRESS, Task.DIFFERENTIAL, Task.INCREMENTAL)
 # The rest has slots of its own; a backup goes first.
-TASKS = (*BACKUPS, Task.PRUNE, Task.VERIFY)
+TASKS = (*BACKUPS, Task.PRUNE, Task.VERIFY, Task.DRILL)
 # A backup is overdue when half the time to its next slot has passed, within these.
 _OVERDUE_MIN, _OVERDUE_MAX = timedelta(minutes=10), timedelta(hours=6)
 

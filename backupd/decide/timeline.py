@@ -50,6 +50,7 @@ class DrillFact:
     backup: str
     at: datetime
     sound: bool
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def _of_backup(record: BackupRecord, unfit: Mapping[str, str]) -> Moment:
 
 
 def _of_drill(drill: DrillFact) -> Moment:
-    how = "was restored, opened and sound" if drill.sound else "could not be restored as it should"
+    because = f": {drill.because}" if drill.because else ""
+    how = "was restored, opened and sound" if drill.sound else f"could not be restored as it should{because}"
     return Moment(drill.at, DRILL, f"drill: backup {drill.backup} {how}", drill.backup, drill.sound)
 
 

@@ -50,6 +50,7 @@ class Task(StrEnum):
     INCREMENTAL = "incremental"
     PRUNE = "prune"
     VERIFY = "verify"
+    DRILL = "drill"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from backupd.model.calendar import parse_calendar, parse_window
 from backupd.model.rules import RetentionRules, ScheduleRules, SourceRule, SourceRules, Task, VerifyRules
+from backupd.policy.drill import DrillOptions
 from backupd.policy.encryption import EncryptionOptions
 from backupd.policy.places import CopyPlace, check_copies
 from backupd.policy.postgres import ONLY_OF, PROVIDERS, PostgresOptions, SnapshotCommand
@@ -96,6 +97,9 @@ class Policy(Section):
     truncation: TruncationOptions = Field(default_factory=TruncationOptions)
     restore: RestoreOptions = Field(default_factory=RestoreOptions)
     verify: VerifyOptions = Field(default_factory=VerifyOptions)
+    drill: DrillOptions | None = Field(
+        default=None, description="Restores for practice, weekly where nothing else is said; none without this table."
+    )
 
     @field_validator("archive")
     @classmethod
@@ -195,6 +199,18 @@ class Policy(Section):
             raise ProblemsAt([(("integrity",), sentence)])
         return check
 
+    @field_validator("drill")
+    @classmethod
+    def _drill_of_this_engine(cls, drill: DrillOptions | None, info: ValidationInfo) -> DrillOptions | None:
+        wrong = [
+            (("checks", str(number), "dbname"), "only the engine postgres has it; an SQLite file is one database")
+            for number, check in enumerate(drill.checks if drill else ())
+            if check.dbname is not None and info.data.get("engine") == "sqlite"
+        ]
+        if wrong:
+            raise ProblemsAt(wrong)
+        return drill
+
     @field_validator("retention")
     @classmethod
     def _retention_wants_something(cls, retention: RetentionOptions) -> RetentionOptions:
@@ -252,6 +268,7 @@ class Policy(Section):
             Task.INCREMENTAL: schedule.incremental,
             Task.PRUNE: schedule.prune,
             Task.VERIFY: schedule.verify,
+            Task.DRILL: None if self.drill is None else self.drill.schedule,
         }
         return ScheduleRules(
             timezone=schedule.timezone,

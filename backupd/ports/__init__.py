@@ -21,6 +21,7 @@ from backupd.ports.commits import CommitFinder, Deed, FoundCommit, TableChange
 from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
 from backupd.ports.pages import Extent, PageFile, PageSource
+from backupd.ports.scratch import EngineLook, OpenedScratch, ScratchTarget
 from backupd.ports.snapshots import ProviderFeature, Snapshot, SnapshotProvider, Suitability
 from backupd.ports.target import ProcessUse, RestoreTarget, TargetFacts
 from backupd.ports.writer import Writer
@@ -31,12 +32,14 @@ __all__ = [
     "CommitFinder",
     "Deed",
     "DeletesMany",
+    "EngineLook",
     "Extent",
     "FoundCommit",
     "Freeze",
     "FreezeEnd",
     "ListsFolders",
     "ObjectStore",
+    "OpenedScratch",
     "PageFile",
     "PageSource",
     "PagesEnd",
@@ -48,6 +51,7 @@ __all__ = [
     "ProviderFeature",
     "ReportProgress",
     "RestoreTarget",
+    "ScratchTarget",
     "Snapshot",
     "SnapshotProvider",
     "StoreFeature",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backupd.archive import names
 from backupd.archive.coverage import coverage_of
@@ -19,9 +18,6 @@ from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup, BackupType
 from backupd.runs.context import RunContext
 from backupd.steps import step
-
-if TYPE_CHECKING:
-    from backupd.archive.verdict import Verdict
 
 _FILE_NAME, _SECOND_FILE_NAME = "archive-view.json", "second-archive-view.json"
 
@@ -39,6 +35,9 @@ class ArchiveView:
     archive: str = ""
     verified: dict[str, JsonValue] | None = None
     last_drill: dict[str, JsonValue] | None = None
+    last_proven: dict[str, JsonValue] | None = None
+    last_passed_drill_at: str | None = None
+    expected_restore_seconds: float | None = None
 
     def record_ids(self) -> frozenset[str]:
         """The ids of all records, aborted ones too."""
@@ -97,6 +96,9 @@ def remembered(context: RunContext) -> ArchiveView | None:
             archive=str(found.get("archive", "")),
             verified=found.get("verified"),
             last_drill=found.get("last_drill"),
+            last_proven=found.get("last_proven"),
+            last_passed_drill_at=found.get("last_passed_drill_at"),
+            expected_restore_seconds=found.get("expected_restore_seconds"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -125,10 +127,14 @@ def look(context: RunContext) -> ArchiveView:
         listing = archive.list()
     except NotFound:
         return ArchiveView(now, known, None, None, None, (), context.policy.archive)
+    from backupd.decide.drill import expected_of_state, last_proven
     from backupd.decide.restore_path import recovery_windows
+    from backupd.runs.drill_facts import drill_json, past_drills
     from backupd.runs.fitness import unfit_backups, verdicts_by_backup
 
     verdicts = verdicts_by_backup(archive)
+    drills = past_drills(verdicts)
+    proven = last_proven(drills, listing.labels())
     unfit = unfit_backups(archive, listing, verdicts)
     verified = coverage_of(listing.backups, verdicts).share_of(listing.backups)
     windows = recovery_windows(listing.backups, unfit=unfit)
@@ -146,7 +152,10 @@ def look(context: RunContext) -> ArchiveView:
         findings=tuple(f"backup {backup_id} is damaged: {sentence}" for backup_id, sentence in unfit.items()),
         archive=context.policy.archive,
         verified=dict(verified.to_json()),
-        last_drill=_last_drill(verdicts),
+        last_drill=drill_json(drills[-1] if drills else None),
+        last_proven=drill_json(proven),
+        last_passed_drill_at=max((one.at.isoformat() for one in drills if one.passed), default=None),
+        expected_restore_seconds=expected_of_state(drills, proven),
     )
 
 
@@ -172,14 +181,6 @@ def _last(backups: Iterable[ArchivedBackup]) -> dict[str, JsonValue] | None:
     }
 
 
-def _last_drill(verdicts: Mapping[str, Iterable[Verdict]]) -> dict[str, JsonValue] | None:
-    drills = [one for of_one in verdicts.values() for one in of_one if one.kind == "drill"]
-    last = max(drills, key=lambda one: one.at, default=None)
-    if last is None:
-        return None
-    return {"backup": last.backup_id, "at": last.at.isoformat(), "sound": last.sound, "seconds": round(last.seconds, 3)}
-
-
 def _write(path: Path, view: ArchiveView) -> None:
     text = json.dumps(
         {
@@ -192,6 +193,9 @@ def _write(path: Path, view: ArchiveView) -> None:
             "archive": view.archive,
             "verified": view.verified,
             "last_drill": view.last_drill,
+            "last_proven": view.last_proven,
+            "last_passed_drill_at": view.last_passed_drill_at,
+            "expected_restore_seconds": view.expected_restore_seconds,
         }
     )
     step("runs.archive_view")

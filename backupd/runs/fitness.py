@@ -71,9 +71,9 @@ def standing_damage(verdicts: Sequence[Verdict]) -> Verdict | None:
     """The newest verdict of damage that no whole sound read has taken back since; ``verdicts`` are oldest first."""
     standing: Verdict | None = None
     for verdict in verdicts:
-        if not verdict.sound:
+        if verdict.finds_damage:
             standing = verdict
-        elif verdict.whole:
+        elif verdict.sound and verdict.whole:
             standing = None
     return standing
 

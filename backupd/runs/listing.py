@@ -99,6 +99,7 @@ def show_backup(context: RunContext, backup_id: str) -> dict[str, JsonValue]:
             "read": None if verdict.read is None else dict(verdict.read),
             "read_bytes": verdict.read_bytes,
             "seconds": round(verdict.seconds, 3),
+            "drill": None if verdict.drill is None else verdict.drill.to_json(),
         }
         for verdict in verdicts.get(backup_id, ())
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
+from backupd.decide.drill import last_proven
 from backupd.decide.retention import (
     DROP_BESIDES_ONE_CHAIN,
     DROP_SHARE_MAX,
@@ -20,6 +21,7 @@ from backupd.model.pair import CopyState
 from backupd.model.states import RunState
 from backupd.runs.archive_view import remember_quietly
 from backupd.runs.context import RunContext
+from backupd.runs.drill_facts import past_drills
 from backupd.runs.fitness import unfit_backups, verdicts_by_backup, verified_backups
 from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
@@ -94,6 +96,7 @@ def plan_prune(context: RunContext) -> PrunePlan:
     archive = context.archive()
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
+    proven = last_proven(past_drills(verdicts), listing.labels())
     lacking = lacking_in_second(context)
     plan = plan_retention(
         [backup.record for backup in listing.backups],
@@ -103,6 +106,7 @@ def plan_prune(context: RunContext) -> PrunePlan:
         damaged=unfit_backups(archive, listing, verdicts),
         in_use={**_in_use(context), **lacking},
         held={hold.backup_id: hold.sentence for hold in archive.holds()},
+        drilled=proven.facts.backups if proven else (),
         current_history=_current_history(context),
     )
     # The second archive may still hold what leads to a full that it is to get.
@@ -222,7 +226,8 @@ def _in_use(context: RunContext) -> dict[str, str]:
     """Backups that a restore or a drill reads at this moment, here."""
     used: dict[str, str] = {}
     for run in context.journal.in_progress(context.database):
-        base = run.facts.get("base")
-        if run.kind in {RunKind.RESTORE, RunKind.DRILL} and isinstance(base, str):
-            used[base] = f"the {run.kind} {run.id} reads it"
+        base, more = run.facts.get("base"), run.facts.get("backups")
+        if run.kind in {RunKind.RESTORE, RunKind.DRILL}:
+            read = [*([base] if base else []), *(more if isinstance(more, list) else [])]
+            used |= {str(one): f"the {run.kind} {run.id} reads it" for one in read}
     return used

@@ -36,6 +36,8 @@ class Rebuild:
         self.read_bytes = 0
         self.fetched_pages = 0
         self.reused_pages = 0
+        self.fetch_seconds = 0.0
+        self.replay_seconds: float | None = None  # None: it has not come to that
 
     def run(self) -> None:
         """Fetch the pages, then the log.
@@ -53,8 +55,17 @@ class Rebuild:
         for backup_id in self._route.backups:
             if backup_id in listed:
                 archive.check_mac(listed[backup_id].record)
-        self._fetch_pages()
-        self._replay()
+        clock = self._context.clock
+        began = clock.monotonic()
+        try:
+            self._fetch_pages()
+        finally:
+            self.fetch_seconds = clock.monotonic() - began
+        began, self.replay_seconds = clock.monotonic(), 0.0
+        try:
+            self._replay()
+        finally:
+            self.replay_seconds = clock.monotonic() - began
 
     def _fetch_pages(self) -> None:
         archive = self._context.archive()

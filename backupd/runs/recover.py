@@ -14,6 +14,7 @@ from backupd.model.records import BackupRecord
 from backupd.model.states import EDGES, RunEvent, RunState
 from backupd.runs.archive_view import remember_archive, remembered
 from backupd.runs.context import RunContext
+from backupd.runs.drill_place import clear_dead_drills
 from backupd.runs.one_run import one_run
 from backupd.runs.second_archive import settle_second
 from backupd.runs.settle import settle
@@ -57,6 +58,8 @@ def recover_under_lease(context: RunContext, *, keep_stage: bool = False) -> tup
                 _try(partial(_recover_backup, context, run, say), say)
             case RunKind.RESTORE:
                 _try(partial(_recover_restore, context, run, say, keep_stage=keep_stage), say)
+            case RunKind.DRILL:
+                pass  # below, with what it has left
             case RunKind.COPY_ARCHIVE:
                 context.journal.finish(run.id, RunState.ABORTED, "the process of this copy died")
                 say(f"the copy {run.id} had died; what it has copied stays, and the next one goes on with it")
@@ -66,7 +69,7 @@ def recover_under_lease(context: RunContext, *, keep_stage: bool = False) -> tup
     for sentence in context.writer.recover(keep_stage=keep_stage):
         say(sentence)
     # What an ended run could not take away when it ended: no run is alive, so nothing of it is in use.
-    for leftover in (_release_holds, _clear_snapshots, _sweep, _read_archive_anew):
+    for leftover in (_clear_drills, _release_holds, _clear_snapshots, _sweep, _read_archive_anew):
         _try(partial(leftover, context, say), say)
     _finish_pending(context, say)
     if asked is not context:
@@ -137,6 +140,11 @@ def _release_holds(context: RunContext, say: Say) -> None:
         if hold.holder.startswith("backup "):
             context.journal.release_hold(context.database, hold.holder)
             say(f"released the hold of {hold.holder}, whose run is over")
+
+
+def _clear_drills(context: RunContext, say: Say) -> None:
+    for sentence in clear_dead_drills(context):
+        say(sentence)
 
 
 def _clear_snapshots(context: RunContext, say: Say) -> None:

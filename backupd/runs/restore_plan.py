@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.decide.drill import expected_seconds
 from backupd.decide.page_files import bases_of_file
 from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
 from backupd.errors import DamageFound, NotFound
@@ -17,7 +18,8 @@ from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch
 from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
 from backupd.runs import restore_words
 from backupd.runs.context import RunContext
-from backupd.runs.fitness import unfit_backups
+from backupd.runs.drill_facts import past_drills
+from backupd.runs.fitness import Verdicts, unfit_backups, verdicts_by_backup
 from backupd.runs.needed import needed_objects
 from backupd.runs.rebuild import LOGS_AHEAD_MAX
 from backupd.runs.rolled_back import rolled_back
@@ -36,6 +38,7 @@ class RestorePlan:
 
     ``blockers`` are the reasons for which ``run_restore`` would refuse as things
     stand; ``lost`` says what the target has that the restored state will not have.
+    ``expected_seconds`` is how long it may take, by drills that passed; None without one.
     """
 
     database: str
@@ -53,6 +56,7 @@ class RestorePlan:
     blockers: tuple[str, ...]
     notes: tuple[str, ...]
     steps: tuple[str, ...]
+    expected_seconds: float | None = None
 
     @property
     def role(self) -> str:
@@ -130,6 +134,7 @@ class RestorePlan:
             "blockers": list(self.blockers),
             "notes": list(self.notes),
             "steps": list(self.steps),
+            "expected_seconds": None if self.expected_seconds is None else round(self.expected_seconds, 3),
         }
 
 
@@ -151,31 +156,37 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
     facts = place.facts()
     archive = context.archive()
     listing = archive.list()
-    route = _route(context, wish, archive, listing)
+    verdicts = verdicts_by_backup(archive)
+    route = _route(context, wish, archive, listing, verdicts)
     with needed_objects(route.full.record.id):
         fetches = _fetches(archive, route, place)
     total = sum(file.size_bytes for file in route.full.record.files)
     needed = total + _log_room(route, facts) + _SPARE_BYTES - _staged_bytes(place, route)
+    fetch_bytes = sum(fetch.fetch_bytes for fetch in fetches)
+    log_bytes = sum(stored.stored_bytes for stored in route.logs)
     return RestorePlan(
         database=context.database,
         target=target,
         wish=wish,
         route=route,
         facts=facts,
-        fetch_bytes=sum(fetch.fetch_bytes for fetch in fetches),
+        fetch_bytes=fetch_bytes,
         fetch_pages=sum(fetch.fetch_pages for fetch in fetches),
         local_pages=sum(fetch.local_pages for fetch in fetches),
         total_bytes=total,
-        log_bytes=sum(stored.stored_bytes for stored in route.logs),
+        log_bytes=log_bytes,
         present=restore_words.present(facts),
         lost=restore_words.lost(context, facts, route, listing.backups),
         blockers=restore_words.blockers(context, facts, needed),
         notes=tuple(str(reason) for reason in (*route.reasons, *rolled_back(context, listing.by_id()))),
         steps=restore_words.steps(context, facts, route),
+        expected_seconds=expected_seconds(past_drills(verdicts), fetch_bytes, log_bytes),
     )
 
 
-def _route(context: RunContext, wish: RestoreWish, archive: DatabaseArchive, listing: Listing) -> RestorePath:
+def _route(
+    context: RunContext, wish: RestoreWish, archive: DatabaseArchive, listing: Listing, verdicts: Verdicts
+) -> RestorePath:
     """The path to the wished state; a damaged record is never silently walked around."""
     damage = listing.findings
     if not listing.backups and not damage:
@@ -188,7 +199,7 @@ def _route(context: RunContext, wish: RestoreWish, archive: DatabaseArchive, lis
     if damage and wish == RestoreWish.latest():
         raise _damaged(context, wish, listing)
     try:
-        return find_restore_path(wish, listing.backups, unfit=unfit_backups(archive, listing))
+        return find_restore_path(wish, listing.backups, unfit=unfit_backups(archive, listing, verdicts))
     except NotFound as error:
         if damage:
             raise _damaged(context, wish, listing) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -50,26 +51,32 @@ def next_runs(context: RunContext, count_max: int = 5) -> list[dict[str, JsonVal
 
 
 def expected_intervals(context: RunContext) -> dict[str, float]:
-    """The longest pause between two scheduled backups: ``any``, and ``full`` ones; absent where none is planned.
+    """The longest pause between two scheduled backups: ``any``, ``full`` ones; and ``drill``s; absent where none is.
 
     Where an interval is among the words it is at most that one: slots of each second are not walked through.
     """
     rules, now = context.policy.schedule_rules(), context.clock.now()
     fulls = (Task.FULL, Task.EXPRESS)
     found: dict[str, float] = {}
-    for name, tasks in (("any", decide.BACKUPS), ("full", fulls)):
-        parts = [part for task in tasks if task in rules.calendars for part in rules.calendars[task].parts]
-        intervals = [part.seconds for part in parts if isinstance(part, Interval)]
-        if intervals:
-            found[name] = float(min(intervals))
-            continue
-        for days in _LOOK_DAYS:
-            end = now + timedelta(days=days)
-            slots = {slot.at for task in tasks for slot in slots_between(rules, task, now, end, context.database)}
-            if len(slots) > 1:
-                found[name] = max((later - at).total_seconds() for at, later in pairwise(sorted(slots)))
-                break
+    for name, tasks in (("any", decide.BACKUPS), ("full", fulls), ("drill", (Task.DRILL,))):
+        pause = longest_pause(rules, tasks, now, context.database)
+        if pause is not None:
+            found[name] = pause
     return found
+
+
+def longest_pause(rules: ScheduleRules, tasks: Sequence[Task], now: datetime, database: str) -> float | None:
+    """The longest pause in seconds that is planned between runs of these; None where fewer than two are planned."""
+    parts = [part for task in tasks if task in rules.calendars for part in rules.calendars[task].parts]
+    intervals = [part.seconds for part in parts if isinstance(part, Interval)]
+    if intervals:
+        return float(min(intervals))
+    for days in _LOOK_DAYS if parts else ():
+        end = now + timedelta(days=days)
+        slots = {slot.at for task in tasks for slot in slots_between(rules, task, now, end, database)}
+        if len(slots) > 1:
+            return max((later - at).total_seconds() for at, later in pairwise(sorted(slots)))
+    return None
 
 
 def _following(rules: ScheduleRules, task: Task, after: datetime, database: str, count_max: int) -> list[Slot]:

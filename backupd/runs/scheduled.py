@@ -12,6 +12,7 @@ from backupd.model.records import BackupType
 from backupd.model.rules import Task
 from backupd.runs.archive_view import refuse_vanished
 from backupd.runs.backup import run_backup
+from backupd.runs.drill import run_drill
 from backupd.runs.prune import run_prune
 from backupd.runs.slot_evidence import served_by, slot_name
 from backupd.runs.verify import run_verify
@@ -53,12 +54,23 @@ def run_scheduled(context: RunContext, task: Task, slot_at: datetime | None) -> 
     if task is Task.PRUNE:
         gone = len(run_prune(context).deleted)
         return f"{gone} backups removed"
+    if task is Task.DRILL:
+        return _drill(context, slot_at)
     verified = run_verify(context, rules=context.policy.verify_rules())
     if not verified.sound:
         return f"{len(verified.findings) + len(verified.known_damage)} findings: backupctl verify {context.database}"
     if verified.unreachable is not None:
         raise verified.unreachable
     return f"{verified.objects_checked} objects are sound"
+
+
+def _drill(context: RunContext, slot_at: datetime | None) -> str:
+    """A drill that does not pass is a run that failed: it is tried again, for a disk may have room by then."""
+    _refuse_served(context, Task.DRILL, slot_at)
+    drilled = run_drill(context)
+    if drilled.failure is not None:
+        raise drilled.failure
+    return f"{drilled.backup_id} was restored to {drilled.facts.position} in {drilled.facts.restore_seconds:.1f} s"
 
 
 def _refuse_turn(context: RunContext) -> None:
@@ -76,7 +88,7 @@ def _refuse_served(context: RunContext, task: Task, slot_at: datetime | None) ->
     if slot_at is None:
         return
     refuse_vanished(context)
-    served = served_by(context.archive(create=True), task, slot_at)
+    served = served_by(context.archive(create=task in BACKUPS), task, slot_at)
     if served is not None:
         raise AlreadyServed(
             f"the {task} of {slot_at:%Y-%m-%d %H:%M:%SZ} is not begun",

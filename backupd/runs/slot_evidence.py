@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.archive import names
-from backupd.decide.schedule import Attempt, Outcome, Overdue, overdue, serves
+from backupd.decide.schedule import BACKUPS, Attempt, Outcome, Overdue, overdue, serves
 from backupd.decide.slots import newest_slot
 from backupd.durable import read_json, write_json
-from backupd.errors import BackupdError, NotFound
+from backupd.errors import BackupdError, DamageFound, NotFound
 from backupd.journal.records import RunKind
 from backupd.model.alarm import Alarm, Severity
 from backupd.model.rules import ScheduleRules, Task
@@ -34,6 +34,11 @@ def slot_name(task: Task, at: datetime) -> str:
     return f"{task} {at.isoformat()}"
 
 
+def by_hand(task: Task, database: str) -> str:
+    """The command that does what a slot wants."""
+    return f"backupctl backup {database} --type {task}" if task in BACKUPS else f"backupctl {task} {database}"
+
+
 def attempts_here(journal: Journal, database: str, rules: ScheduleRules, now: datetime) -> list[Attempt]:
     """What this node has tried for the newest slot of each task, and the runs that it has finished."""
     found = []
@@ -42,7 +47,7 @@ def attempts_here(journal: Journal, database: str, rules: ScheduleRules, now: da
         if slot is not None:
             tries = journal.attempts(database, slot_name(task, slot.at))
             found += [Attempt(task, each.at, Outcome(each.outcome)) for each in tries]
-    for kind in (RunKind.BACKUP, RunKind.PRUNE, RunKind.VERIFY):
+    for kind in (RunKind.BACKUP, RunKind.PRUNE, RunKind.VERIFY, RunKind.DRILL):
         for run in journal.runs(database, kind, limit=_RUNS_LOOKED_AT):
             word = run.type or kind.value
             # A copy stands beside the schedule, and a run that is not over is asked for by its lease.
@@ -52,13 +57,15 @@ def attempts_here(journal: Journal, database: str, rules: ScheduleRules, now: da
 
 
 def served_by(archive: DatabaseArchive, task: Task, slot_at: datetime) -> Attempt | None:
-    """The newest backup in the archive that serves a slot, whoever took it; None when there is none.
+    """The newest backup, or drill that passed, in the archive that serves a slot, whoever it was; None without one.
 
     Lists names, and reads only the records of backups that began since the slot.
 
     Raises:
         ArchiveUnreachable: it cannot be read now.
     """
+    if task is Task.DRILL:
+        return _drilled(archive, slot_at)
     labels = []
     for each in archive.store.list(names.records_prefix(archive.dbid)):
         with suppress(ValueError):
@@ -72,6 +79,19 @@ def served_by(archive: DatabaseArchive, task: Task, slot_at: datetime) -> Attemp
             archive.get(name)
             return Attempt(type_, at)
     return None
+
+
+def _drilled(archive: DatabaseArchive, slot_at: datetime) -> Attempt | None:
+    """The newest drill that began since and passed; only verdicts that were written since are read."""
+    found = []
+    for each in archive.store.list(names.verdicts_prefix(archive.dbid)):
+        with suppress(NotFound, DamageFound, ValueError):
+            if names.verdict_time(each.name) < slot_at.replace(microsecond=0):
+                continue
+            verdict = archive.read_verdict(each.name)
+            if verdict.drill is not None and verdict.sound and verdict.drill.started_at >= slot_at:
+                found.append(verdict.drill.started_at)
+    return Attempt(Task.DRILL, max(found)) if found else None
 
 
 def overdue_in_archive(context: RunContext, now: datetime, known_since: Mapping[Task, datetime]) -> tuple[Overdue, ...]:

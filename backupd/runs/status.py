@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from backupd.archive import names
 from backupd.archive.lease import is_gone
@@ -15,6 +16,7 @@ from backupd.model.pair import CopyStatus, PairStatus
 from backupd.runs.alarms import archive_emptied, of_archive, of_backups, of_error, of_findings, of_pair
 from backupd.runs.archive_view import ArchiveView, look, record_names, remembered
 from backupd.runs.context import RunContext
+from backupd.runs.drill_facts import drill_alarms
 from backupd.runs.held_log import guard_json, guard_verdicts, held_log_alarms
 from backupd.runs.rolled_back import rolled_back
 from backupd.runs.schedule_view import expected_intervals
@@ -47,6 +49,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         missing = rolled_back(context, view.record_ids()) if view else ()
         alarms.extend(of_backups(context, view.last_full if view else None, missing))
         alarms.extend(overdue_alarms(context))
+        alarms.extend(_of_drills(context, view))
     except BackupdError as error:
         alarms.append(of_error(context.database, "journal", error))
     return {
@@ -59,6 +62,8 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "recovery_window": view.recovery_window if view else None,
         "verified": view.verified if view else None,
         "last_drill": view.last_drill if view else None,
+        "last_proven": view.last_proven if view else None,
+        "expected_restore_seconds": view.expected_restore_seconds if view else None,
         "archive_seen_at": view.seen_at.isoformat() if view else None,
         "second_archive": second,
         "held_log_bytes_warn": context.policy.truncation.held_log_bytes_warn,
@@ -150,6 +155,11 @@ def _view(context: RunContext, alarms: list[Alarm]) -> ArchiveView | None:
         return kept
     alarms.extend(of_findings(context.database, view.findings))
     return view
+
+
+def _of_drills(context: RunContext, view: ArchiveView | None) -> Iterator[Alarm]:
+    passed = view.last_passed_drill_at if view else None
+    return drill_alarms(context, view.last_drill if view else None, datetime.fromisoformat(passed) if passed else None)
 
 
 def _gone(context: RunContext, kept: ArchiveView, alarms: list[Alarm]) -> ArchiveView:

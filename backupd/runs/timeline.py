@@ -8,7 +8,6 @@ from datetime import datetime
 
 from backupd.decide.restore_path import RecoveryWindow, recovery_windows
 from backupd.decide.timeline import (
-    DRILL,
     POINT,
     RESTORE,
     STAMP,
@@ -83,6 +82,7 @@ def read_timeline(
         ArchiveUnreachable: the archive cannot be read.
         DamageFound, KeyMissing, NotHealthy: only with ``points``, as ``find_points``.
     """
+    from backupd.runs.drill_facts import past_drills
     from backupd.runs.fitness import unfit_backups, verdicts_by_backup
 
     try:
@@ -92,12 +92,7 @@ def read_timeline(
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
     unfit = unfit_backups(archive, listing, verdicts)
-    drills = [
-        DrillFact(one.backup_id, one.at, one.sound)
-        for of_one in verdicts.values()
-        for one in of_one
-        if one.kind == DRILL
-    ]
+    drills = [DrillFact(one.backup, one.at, one.passed, one.because) for one in past_drills(verdicts)]
     notes: list[str] = [finding.sentence() for finding in listing.findings]
     besides = [*_stamps(context, notes), *_restores(context)]
     windows = recovery_windows(listing.backups, unfit=unfit)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.decide.restore_path import recovery_windows
-from backupd.decide.timeline import DRILL, DrillFact, build_timeline
+from backupd.decide.timeline import DrillFact, build_timeline
 from backupd.errors import NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup
@@ -62,6 +62,7 @@ def remembered_facts() -> Callable[[RunContext], ArchiveFacts]:
 
 
 def _read(context: RunContext) -> ArchiveFacts:
+    from backupd.runs.drill_facts import past_drills
     from backupd.runs.fitness import unfit_backups, verdicts_by_backup
     from backupd.runs.listing import list_backups
 
@@ -75,12 +76,7 @@ def _read(context: RunContext) -> ArchiveFacts:
         rows=tuple(list_backups(context)),
         backups=tuple(listing.backups),
         unfit=unfit_backups(archive, listing, verdicts),
-        drills=tuple(
-            DrillFact(one.backup_id, one.at, one.sound)
-            for of_one in verdicts.values()
-            for one in of_one
-            if one.kind == DRILL
-        ),
+        drills=tuple(DrillFact(one.backup, one.at, one.passed, one.because) for one in past_drills(verdicts)),
     )
 
 

@@ -43,8 +43,11 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "held_log_budget_bytes": ("From this much held log on an alarm is raised.", ()),
     "slot_state": ("The state of the replication slot on a server, as a label; always 1.", ("copy", "role", "state")),
     "holds": ("Named reasons why log must stay.", ()),
-    "last_drill_timestamp_seconds": ("When a backup was last restored for practice.", ()),
-    "last_drill_sound": ("1 when the last restore for practice was sound.", ()),
+    "last_drill_timestamp_seconds": ("When the last drill ended: a backup was restored for practice.", ()),
+    "last_drill_sound": ("1 when the last drill passed.", ()),
+    "last_proven_timestamp_seconds": ("When the last drill passed that proved the newest state.", ()),
+    "last_proven_point_timestamp_seconds": ("The moment of the newest state that a drill proved restorable.", ()),
+    "expected_restore_seconds": ("How long a restore may take, by the last drills.", ()),
     "archived_bytes": ("What the archive's backups name in all.", ()),
     "verified_bytes": ("How much of that was read back and found sound.", ()),
     "oldest_verified_timestamp_seconds": ("When the byte was read that was not read for longest.", ()),
@@ -109,6 +112,12 @@ def _of_database(status: Status, seen_at: datetime, now: datetime) -> Iterator[S
     if drill := status.get("last_drill"):
         yield "last_drill_timestamp_seconds", (), _moment(drill["at"])
         yield "last_drill_sound", (), 1 if drill["sound"] else 0
+    if proven := status.get("last_proven"):
+        yield "last_proven_timestamp_seconds", (), _moment(proven["at"])
+        if point := proven.get("point_at"):
+            yield "last_proven_point_timestamp_seconds", (), _moment(point)
+    if (expected := status.get("expected_restore_seconds")) is not None:
+        yield "expected_restore_seconds", (), float(expected)
     if verified := status.get("verified"):
         yield "archived_bytes", (), float(verified["total_bytes"])
         yield "verified_bytes", (), float(verified["verified_bytes"])

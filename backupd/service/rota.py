@@ -19,7 +19,7 @@ from backupd.errors import BackupdError, Busy
 from backupd.journal.records import Attempt, JsonValue
 from backupd.model.alarm import Alarm, Severity
 from backupd.model.rules import Task
-from backupd.runs.slot_evidence import attempts_here, known_since, slot_name
+from backupd.runs.slot_evidence import attempts_here, by_hand, known_since, slot_name
 from backupd.service.preloaded import rooms_for
 from backupd.service.run_lines import kind_of, say_begun, say_ended
 from backupd.service.worker import Ending, Order, Report, work
@@ -293,5 +293,5 @@ def _given_up(database: str, slot: Slot, failure: str) -> Alarm:
         f"the {slot.task} of {slot.local} failed too often and is not tried again before its next slot{why}",
         subject=slot.task.value,
         severity=Severity.CRITICAL,
-        next_step=f"put that right, then: backupctl backup {database} --type {slot.task}",
+        next_step=f"put that right, then: {by_hand(slot.task, database)}",
     )

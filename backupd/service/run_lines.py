@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("service")
 RUN_LOG = logging.getLogger("run")
-_KINDS = {Task.PRUNE: RunKind.PRUNE, Task.VERIFY: RunKind.VERIFY}
+_KINDS = {Task.PRUNE: RunKind.PRUNE, Task.VERIFY: RunKind.VERIFY, Task.DRILL: RunKind.DRILL}
 _NO_NEWS = {RunState.COMPLETE, RunState.PENDING}
 _SHOWN = (str, int, float)
 

@@ -438,3 +438,21 @@ def test_daily_pruning_of_a_small_archive_is_never_asked_about() -> None:
             plan = plan_retention(left, rules, now)
             assert not plan.needs_a_yes, (rules, now, len(plan.drop), len(left))
             left = [record for record in left if record.id in kept(plan)]
+
+
+def test_what_a_drill_proved_stays_with_what_it_builds_on() -> None:
+    rules, drilled = RetentionRules(keep_days=7), {"F4", "I4-1", "I4-2"}
+    assert not drilled & kept(plan_retention(weeks(5), rules, NOW))
+    plan = plan_retention(weeks(5), rules, NOW, drilled=drilled)
+    assert drilled <= kept(plan)
+    assert "I4-3" in dropped(plan)  # the drill did not look at it
+    reasons = {entry.id: [reason.code for reason in entry.reasons] for entry in plan.keep}
+    assert all("last-drilled-chain" in reasons[one] for one in drilled)
+    assert "F4" in kept(plan_retention(weeks(5), rules, NOW, drilled={"I4-2"}))
+
+
+@given(days=st.integers(1, 40), drilled=st.sets(st.sampled_from(sorted(record.id for record in weeks(5)))))
+def test_no_rule_drops_what_a_drill_proved(days: int, drilled: set[str]) -> None:
+    plan = plan_retention(weeks(5), RetentionRules(keep_days=days), NOW, drilled=drilled)
+    assert drilled <= kept(plan)
+    assert kept(plan) >= kept(plan_retention(weeks(5), RetentionRules(keep_days=days), NOW))

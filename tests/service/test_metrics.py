@@ -46,6 +46,9 @@ def test_a_healthy_database_in_numbers() -> None:
     assert found["backupd_replay_queue_logs", ("b",)] == 1
     assert found["backupd_slot_state", ("a", "active", "reserved")] == 1
     assert found["backupd_last_drill_sound", ()] == 1
+    assert found["backupd_last_proven_timestamp_seconds", ()] == (NOW - timedelta(days=2)).timestamp()
+    assert found["backupd_last_proven_point_timestamp_seconds", ()] < NOW.timestamp()
+    assert found["backupd_expected_restore_seconds", ()] == 190
     assert found["backupd_verified_bytes", ()] == 9_000_000_000
     assert found["backupd_alarms", ("critical",)] == 0
 

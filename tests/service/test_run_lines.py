@@ -80,4 +80,5 @@ def test_each_task_has_a_kind_of_run() -> None:
     assert {task: kind_of(task) for task in Task} == dict.fromkeys(Task, RunKind.BACKUP) | {
         Task.PRUNE: RunKind.PRUNE,
         Task.VERIFY: RunKind.VERIFY,
+        Task.DRILL: RunKind.DRILL,
     }

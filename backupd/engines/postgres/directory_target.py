@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from backupd.engines.postgres.active_target import free_bytes
@@ -17,12 +18,13 @@ from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
 from backupd.engines.postgres.owner import Owner, sync_tree
 from backupd.engines.postgres.recovery import AUTO_CONF
 from backupd.engines.postgres.restore_rooms import link_staged, open_room, unwritable
+from backupd.engines.postgres.scratch import ScratchCluster, refuse_out_of_reach
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.swap import RESTORED_SUFFIX, Room, carry_out, plan_swap
 from backupd.engines.postgres.volume_table import Tablespace
 from backupd.errors import Refused
-from backupd.ports import TargetFacts
+from backupd.ports import OpenedScratch, TargetFacts
 from backupd.steps import step
 
 TABLESPACE_DIRECTORY = "tablespaces"
@@ -35,6 +37,7 @@ listen_addresses = ''
 unix_socket_directories = '{directory}'
 unix_socket_permissions = 0700
 archive_mode = off
+max_logical_replication_workers = 0
 """
 _SETTINGS = (
     "max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions",
@@ -84,6 +87,7 @@ class DirectoryTarget(StagedTarget):
         taken = self._taken()
         if taken:
             raise self._refused(f"{taken[0]} is there already", f"name an empty directory, or empty {self.path} first")
+        refuse_out_of_reach(self.path, self._owner)
         try:
             fresh = not self.path.exists()
             self._owner.make_directory(self.path)
@@ -145,6 +149,18 @@ class DirectoryTarget(StagedTarget):
         if journal is not None:
             live.go_on(journal)
             live.clear(journal)
+
+    def opened(self) -> AbstractContextManager[OpenedScratch]:
+        """See ``ports.ScratchTarget``."""
+        scratch = self._scratch()
+        return scratch.opened(self._stage.header.system_identifier, self.roles_to_ask)
+
+    def discard(self) -> None:
+        """See ``ports.ScratchTarget``."""
+        self._scratch().discard(self.main.stage)
+
+    def _scratch(self) -> ScratchCluster:
+        return ScratchCluster(self.path, self._owner, self._choices.options)
 
     def abandon(self, *, keep_stage: bool = False) -> None:
         """See ``ports.RestoreTarget``; the directory is empty again."""

@@ -60,6 +60,7 @@ _SETTINGS = {
     "lc_messages": "C",
     "log_min_messages": "info",
     "shared_preload_libraries": "",
+    "max_logical_replication_workers": "0",  # a subscription would go on with its publisher, in the active's name
     "ssl": "off",
     "synchronous_standby_names": "",
     "update_process_title": "off",

@@ -17,9 +17,8 @@ def check_file(path: Path, level: str) -> Sequence[str]:
     ``immutable=1`` (sqlite uri): no lock, no ``-wal`` and no ``-shm`` is made beside it.
     """
     step("check.open")
-    name = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
-        connection = sqlite3.connect(f"file:{name}?immutable=1", uri=True)
+        connection = sqlite3.connect(f"{uri_of(path)}?immutable=1", uri=True)
         try:
             rows = [str(row[0]) for row in connection.execute(_PRAGMAS[level])]
         finally:
@@ -27,3 +26,9 @@ def check_file(path: Path, level: str) -> Sequence[str]:
     except sqlite3.Error as error:
         return [str(error)]
     return [] if rows == ["ok"] else rows
+
+
+def uri_of(path: Path) -> str:
+    """The URI of a file, whatever its name holds."""
+    name = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{name}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from backupd.durable import sync_directory
 from backupd.engines.sqlite.restore_stage import StagedTarget
+from backupd.engines.sqlite.scratch import opened_file
 from backupd.errors import NotHealthy, Refused
-from backupd.ports import TargetFacts
+from backupd.ports import OpenedScratch, TargetFacts
 from backupd.steps import step
 
 
@@ -82,6 +85,25 @@ class DirectoryTarget(StagedTarget):
         """See ``ports.RestoreTarget``."""
         if not keep_stage:
             self._stage.remove()
+
+    def opened(self) -> AbstractContextManager[OpenedScratch]:
+        """See ``ports.ScratchTarget``."""
+        return opened_file(self.path)
+
+    def discard(self) -> None:
+        """See ``ports.ScratchTarget``."""
+        step("restore.discard")
+        try:
+            if os.path.lexists(self.path.parent):
+                shutil.rmtree(self.path.parent)
+        except FileNotFoundError:
+            pass  # somebody else removes it, too
+        except OSError as error:
+            raise NotHealthy(
+                f"the scratch directory {self.path.parent} cannot be removed",
+                because=f"{error.filename}: {error.strerror or error}",
+                next_step="fix its rights, then: backupctl recover",
+            ) from None
 
     def _refused(self, error: OSError) -> NotHealthy:
         return NotHealthy(

@@ -39,6 +39,22 @@ _LAST_BACKUP = record(
     {"id": TEXT, "finished_at": TIME, "covers_until": TIME, "log_end": TEXT, "stored_bytes": COUNT},
     {"type": TEXT, "started_at": TIME, "read_bytes": COUNT, "frozen_seconds": or_null(AMOUNT)},
 )
+_DRILL = record(
+    {"backup": TEXT, "at": TIME, "sound": BOOLEAN, "seconds": AMOUNT},
+    {
+        "backups": TEXTS,
+        "started_at": TIME,
+        "host": TEXT,
+        "run": TEXT,
+        "position": TEXT,
+        "point_at": or_null(TIME),
+        "restore_seconds": AMOUNT,
+        "restored_bytes": COUNT,
+        "checks": list_of(record({"name": TEXT, "passed": BOOLEAN})),
+        "failed_in": or_null(TEXT),
+        "because": TEXT,
+    },
+)
 _SLOT = record({"at": TIME, "type": TEXT, "local": TEXT})
 _HISTORY = list_of(record({"at": TIME, "event": TEXT, "state": TEXT, "says": TEXT}))
 _BACKUP = {
@@ -111,7 +127,9 @@ SCHEMAS: dict[str, Schema] = {
             "last_incremental": or_null(_LAST_BACKUP),
             "recovery_window": or_null(record({"from": TIME, "to": TIME, "from_position": TEXT, "to_position": TEXT})),
             "verified": or_null(ANYTHING),
-            "last_drill": or_null(record({"backup": TEXT, "at": TIME, "sound": BOOLEAN, "seconds": AMOUNT})),
+            "last_drill": or_null(_DRILL),
+            "last_proven": or_null(_DRILL),
+            "expected_restore_seconds": or_null(AMOUNT),
             "archive_seen_at": or_null(TIME),
             "second_archive": or_null(ANYTHING),
             "held_log_bytes_warn": COUNT,

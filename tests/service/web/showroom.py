@@ -64,6 +64,23 @@ def last(row: Mapping[str, Any]) -> dict[str, Any]:
 def healthy(name: str, now: datetime = NOW, **more: Any) -> dict[str, Any]:
     full = backup("full", now - timedelta(days=5, hours=12), name)
     newest = backup("incremental", now - timedelta(minutes=35), name)
+    drill = {
+        "backup": full["id"],
+        "backups": [full["id"]],
+        "host": "db1",
+        "run": "20261120T040000Z-drill-00000001",
+        "at": (now - 2 * DAY).isoformat(),
+        "started_at": (now - 2 * DAY).isoformat(),
+        "sound": True,
+        "position": full["log_end"],
+        "point_at": full["finished_at"],
+        "seconds": 210.0,
+        "restore_seconds": 180.0,
+        "restored_bytes": 9_000_000_000,
+        "checks": [],
+        "failed_in": None,
+        "because": "",
+    }
     return {
         "name": name,
         "engine": "postgres",
@@ -83,7 +100,9 @@ def healthy(name: str, now: datetime = NOW, **more: Any) -> dict[str, Any]:
             "verified_share": 0.45,
             "oldest_verified_at": None,
         },
-        "last_drill": {"backup": full["id"], "at": (now - 2 * DAY).isoformat(), "sound": True, "seconds": 210.0},
+        "last_drill": drill,
+        "last_proven": drill,
+        "expected_restore_seconds": 190.0,
         "archive_seen_at": now.isoformat(),
         "second_archive": None,
         "held_log_bytes_warn": 2**30,
@@ -148,7 +167,12 @@ def warned(name: str, now: datetime = NOW) -> dict[str, Any]:
     told = [
         alarm(name, "drill-due", "no backup was restored for practice for 40 d", "warning", f"backupctl drill {name}")
     ]
-    return healthy(name, now) | {"alarms": [told[0]["sentence"]], "alarm_details": told, "last_drill": None}
+    return healthy(name, now) | {
+        "alarms": [told[0]["sentence"]],
+        "alarm_details": told,
+        "last_drill": None,
+        "last_proven": None,
+    }
 
 
 def history(name: str, *, broken: bool, now: datetime = NOW) -> list[dict[str, Any]]:

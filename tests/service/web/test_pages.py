@@ -103,6 +103,8 @@ def test_one_database_shows_its_pair_its_line_its_runs_and_its_backups(client: T
         assert word in text
     assert "page 4711 of app.db is damaged" in text
     assert "360 log files to copy" in text
+    assert "Proven restorable" in text
+    assert "A restore takes about 3 min 10 s" in text
     for link in re.findall(r'href="(/databases/[^"?#]+)"', text):
         assert client.get(link).status_code == 200, link
 
