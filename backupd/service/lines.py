@@ -6,6 +6,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+# On each look they say where they found credentials; and on level debug what they signed, which is nobody's to read.
+_NO_NEWS = ("boto3", "botocore", "s3transfer", "urllib3")
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+:/@%,")
 
 
@@ -37,7 +39,9 @@ def quoted(value: object) -> str:
 
 
 def log_to_stderr(level: str) -> None:
-    """Send every logger of this process to standard error in this form."""
+    """Send every logger of this process to standard error in this form; of libraries that chatter only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in _NO_NEWS:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 
-from backupd.service.lines import LineFormatter, quoted
+import pytest
+
+from backupd.service.lines import LineFormatter, log_to_stderr, quoted
 
 
 def line(message: str, **more: object) -> str:
@@ -33,3 +35,19 @@ def test_values_are_quoted_when_they_must_be() -> None:
     assert quoted("a-b/c.d:1") == "a-b/c.d:1"
     assert quoted("") == '""'
     assert quoted('say "x" \\ y') == '"say \\"x\\" \\\\ y"'
+
+
+def test_libraries_that_say_where_they_found_credentials_are_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    kept = root.handlers[:], root.level
+    try:
+        log_to_stderr("debug")
+        logging.getLogger("botocore.credentials").info("Found credentials in environment variables.")
+        logging.getLogger("botocore.auth").debug("what was signed")
+        logging.getLogger("service").info("a run begins")
+        logging.getLogger("botocore.endpoint").warning("a warning")
+    finally:
+        root.handlers[:], level = kept
+        root.setLevel(level)
+    heard = [line.partition("event=")[2] for line in capsys.readouterr().err.splitlines()]
+    assert heard == ['"a run begins"', '"a warning"']
