@@ -18,12 +18,17 @@ AFTERMATH = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """A part of the evening; ``trouble`` says from when to when runs may fail, be late or not be at all."""
+    """A part of the evening.
+
+    ``trouble`` says from when to when runs may fail, be late or not be at all; ``alarms`` whose alarms must begin
+    in it, and what they say.
+    """
 
     name: str
     begin: datetime
     end: datetime
     trouble: tuple[datetime, datetime] | None = None
+    alarms: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +135,14 @@ class Account:
             elif word.news == "over" and standing.pop(key, None) is None:
                 self.findings.append(f"over without a beginning: {word.whose}: {word.sentence}")
         self.findings += [f"never over: {one.whose}: {one.sentence}" for one in standing.values()]
-        for (whose, kind, act), count in begun.items():
+        for act in self.acts:
+            begun_in = [one for one in self.words if one.news == "begun" and act.begin <= one.at <= act.end]
+            for whose, text in act.alarms:
+                if not any(one.whose == whose and text in one.sentence for one in begun_in):
+                    self.findings.append(f"no alarm in the act {act.name}: {whose}: {text}")
+        for (whose, kind, name), count in begun.items():
             if count > 1:
-                self.findings.append(f"began {count} times in the act {act}: {whose}: {kind}")
+                self.findings.append(f"began {count} times in the act {name}: {whose}: {kind}")
 
     def act_at(self, at: datetime) -> Act:
         """The act that went on then."""
@@ -153,7 +163,7 @@ class Account:
             ]
             marks = {"begun": "▲", "over": "▽", "lasts": "…"}
             said = "; ".join(f"{marks[one.news]} {one.whose}: {one.kind}" for one in self.words if here(one.at))
-            rows.append([self.act_at(at).name, f"{at:%H:%M}", task_of(at), *ran, said])
+            rows.append([self.act_at(at + MINUTE / 2).name, f"{at:%H:%M}", task_of(at), *ran, said])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -165,7 +175,8 @@ def task_of(at: datetime) -> str:
 def _told(run: Run) -> str:
     took = f" {(run.end - run.begin).total_seconds():.0f} s" if run.end else ""
     because = "" if run.done else f" ({run.says[:70].replace('|', '/')})"
-    slot = run.slot[-5:] if run.slot[-5:-3].isdigit() else run.slot
+    clock = re.search(r"\d\d:\d\d", run.slot)
+    slot = clock[0] if clock else run.slot
     return f"{run.task} of {slot} at :{run.begin:%S}: {run.ended}{took}{because}"
 
 

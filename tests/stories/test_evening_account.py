@@ -84,6 +84,14 @@ def test_an_alarm_begins_once_and_ends_once(words: list[Word], finding: str) -> 
     assert [one[: len(finding)] for one in found] == ([finding] if finding else [])
 
 
+def test_an_act_in_which_nothing_alarmed_that_should_have_is_found() -> None:
+    account = good()
+    account.acts = [Act("S3 away", BEGIN, END, alarms=(("orders", "the archive"),))]
+    assert account.judge() == ["no alarm in the act S3 away: orders: the archive"]
+    account.words = [said(5, "begun"), said(6, "over")]
+    assert account.judge() == []
+
+
 def line(at: str, event: str, **facts: str) -> str:
     more = "".join(f' {name}="{value}"' for name, value in facts.items())
     return f'time=2026-11-23T20:{at}.100+00:00 level=info from=service event="{event}" database=orders{more}'
