@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def replace_file(
     Raises:
         OSError: the disk refuses; what was there is as it was.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name of this thread's own: two that replace one file at the same time both succeed, and the last one counts.
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         view = memoryview(data)

@@ -13,6 +13,8 @@ LOG = logging.getLogger("service")
 # The first retry is quick, for most trouble passes; the last one is slow, for a person must act.
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 STEADY_SECONDS = 60.0
+# So long after it was begun, processes of the replication may not have said yet that they live.
+BEGINNING_SECONDS = 15.0
 
 
 class Replicator(Protocol):
@@ -50,7 +52,15 @@ class Keeper:
         self._failures = 0
         self._next_try = 0.0
         self._started = 0.0
+        self._now = 0.0
+        self._tried = False
         self._said: tuple[str, ...] = ()
+
+    @property
+    def beginning(self) -> bool:
+        """Whether it was begun so shortly ago, or not yet, that copies that stand still are no news."""
+        just_begun = self.running and self._now - self._started < BEGINNING_SECONDS
+        return just_begun or not self._tried
 
     def tick(self, now: float) -> None:
         """Start what is not running when its time has come; look after what is running.
@@ -58,6 +68,7 @@ class Keeper:
         Args:
             now: monotonic seconds.
         """
+        self._now = now
         try:
             if self.running:
                 self._replicator.poll()
@@ -72,6 +83,7 @@ class Keeper:
             self._broke(now, error)
         except Exception as error:  # noqa: BLE001 - a bug in one database's replication must not stop the others'
             self._broke(now, error)
+        self._tried = True
 
     def stop(self) -> None:
         """End the replication; trouble is logged and goes no further."""

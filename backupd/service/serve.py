@@ -142,6 +142,7 @@ class Service:
             words=rota.words if rota else lambda _: {},
             alarms=rota.alarms_of if rota else lambda _: (),
             relief=Relief(rota.want) if rota else None,
+            begins=lambda name: any(keeper.beginning for keeper in self._keepers if keeper.database == name),
         )
         try:
             if rota is not None:

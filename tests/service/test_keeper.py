@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from backupd.errors import Busy, NotHealthy
-from backupd.service.keeper import BACKOFF_SECONDS, Keeper
+from backupd.service.keeper import BACKOFF_SECONDS, BEGINNING_SECONDS, Keeper
 from backupd.service.serve import keep_going, stop_all
 
 
@@ -132,3 +132,15 @@ def test_a_broken_database_does_not_stop_the_other() -> None:
     assert well.said == ["start", "poll"]
     stop_all(keepers)
     assert well.said[-1] == "stop"
+
+
+def test_it_is_beginning_until_its_processes_have_had_time_and_not_while_it_waits_for_another_try() -> None:
+    pair = Pair()
+    pair.on_poll = [busy()]
+    keeper = Keeper(pair)
+    said = [keeper.beginning]
+    for now in (100.0, 101.0, 101.0 + BACKOFF_SECONDS[0], 200.0, 200.0 + BEGINNING_SECONDS):
+        keeper.tick(now)  # begins; its poll fails; so does its next start; it begins; it has had time
+        said.append(keeper.beginning)
+        pair.on_start = [busy()] if now == 101.0 else []
+    assert said == [True, True, False, False, True, False]

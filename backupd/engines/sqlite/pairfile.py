@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,20 +67,43 @@ def load_pair(path: Path) -> PairState | None:
 
 
 def open_pair(path: Path, names: tuple[str, str], first_active: str) -> PairState:
-    """The remembered pair; the first start makes it from the policy's ``first_active``."""
-    found = load_pair(path)
-    if found is not None and {found.active, found.passive} == set(names):
+    """The remembered pair; the first start makes it from the policy's ``first_active``, once for all who ask then."""
+
+    def remembered() -> PairState | None:
+        found = load_pair(path)
+        return found if found is not None and {found.active, found.passive} == set(names) else None
+
+    if (found := remembered()) is not None:
         return found
-    passive = names[1] if names[0] == first_active else names[0]
-    state = PairState(active=first_active, passive=passive, identity=secrets.token_hex(16))
-    save_pair(path, state)
-    return state
+    _make_directory_of(path)
+    with _only_one(path.parent):
+        if (found := remembered()) is not None:
+            return found
+        passive = names[1] if names[0] == first_active else names[0]
+        state = PairState(active=first_active, passive=passive, identity=secrets.token_hex(16))
+        save_pair(path, state)
+        return state
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Wait until no other thread or process is in here; the kernel lets go of it when one dies."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _make_directory_of(path: Path) -> None:
+    make_directory(path.parent)
+    os.chmod(path.parent, 0o700)
 
 
 def save_pair(path: Path, state: PairState) -> None:
     """Remember the pair, durably."""
-    make_directory(path.parent)
-    os.chmod(path.parent, 0o700)
+    _make_directory_of(path)
     write_json(path, {name: getattr(state, name) for name in PairState.__slots__}, step_name="pair.write")
 
 
