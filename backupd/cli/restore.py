@@ -6,22 +6,23 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import house, human, keys, output, progress
+from backupd.cli import house, human, keys, origin, output, progress
 from backupd.cli.keys import KeyOption, PassphraseFileOption
 from backupd.cli.options import (
     ArchiveOption,
     ConfigOption,
-    DatabaseArgument,
     DryRunOption,
     JsonOption,
     Which,
     YesOption,
 )
+from backupd.cli.origin import BinDirectoryOption, EndpointOption, FromOption, NameOption
 from backupd.cli.output import Cell
 from backupd.cli.question import agreed
 from backupd.errors import ArchiveUnreachable, ConfigInvalid, DamageFound, Refused, UsageProblem
@@ -38,6 +39,7 @@ EXAMPLES = (
     "backupctl restore orders --at '10 min ago' --dry-run    # the plan for the active copy",
     "backupctl restore orders --at 2026-11-22T14:05:00Z --yes",
     "backupctl restore orders --archive second --dry-run     # when the first archive is away",
+    "backupctl restore --from s3://bucket/orders --target /srv/orders --key orders.key.txt   # nothing else is left",
 )
 
 
@@ -53,9 +55,25 @@ ToOption = Annotated[
 BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line says about one restore, its database apart."""
+
+    wish: RestoreWish
+    position: str | None
+    notes: tuple[str, ...]
+    target: str
+    archive: Which
+    yes: bool
+    dry_run: bool
+    as_json: bool
+
+
 def restore(
     *,
-    database: DatabaseArgument,
+    database: Annotated[
+        str | None, typer.Argument(metavar="[DATABASE]", help="A database that a policy names, or see --from.")
+    ] = None,
     at: AtOption = None,
     to: ToOption = None,
     backup: BackupOption = None,
@@ -63,6 +81,10 @@ def restore(
         str, typer.Option("--target", metavar="active|DIR", help="The active copy, or a directory; never a passive.")
     ] = "active",
     archive: ArchiveOption = Which.FIRST,
+    place: FromOption = None,
+    name: NameOption = None,
+    endpoint_url: EndpointOption = None,
+    bin_directory: BinDirectoryOption = None,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -71,37 +93,41 @@ def restore(
     config: ConfigOption = None,
 ) -> int:
     """Restore the latest state, or that of a time, a position or a backup; the plan is shown first."""
+    named = origin.named(database, name, place)
+    origin.check_target(target, place)
+    wish, note = _wish(at, to, backup)
+    notes = (*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else []))
+    asked = _Asked(wish, to, notes, target, archive, yes, dry_run, as_json)
+    words = origin.Words(place, named, endpoint_url, bin_directory)
+    with origin.opened(words, config, keys.sources(key, passphrase_file)) as opened:
+        one = origin.only_one(opened, named) if place else str(named)
+        with _told_of_the_second(opened, one, archive):
+            return _restore(opened, one, asked)
+
+
+def _restore(opened: House, database: str, asked: _Asked) -> int:
     from backupd.runs.restore import run_restore
     from backupd.runs.restore_plan import plan_restore
 
-    if not target.strip():
-        raise UsageProblem(
-            "no target is named",
-            because="--target is empty (a variable that is not set?)",
-            next_step="say --target active, or --target DIR",
-        )
-    wish, note = _wish(at, to, backup)
-    notes = [*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else [])]
-    sources = keys.sources(key, passphrase_file)
-    with house.opened(config, sources) as opened, _told_of_the_second(opened, database, archive):
-        with progress.shown() as report:
-            context = house.one(opened, database, report, archive=archive)
-            if to is not None:
-                wish = _to_position(to, context)
-            plan = plan_restore(context, wish, target)
-            if as_json and dry_run:
-                output.print_json({"dry_run": True, **plan.to_json()})
-                return 0
-        if not as_json:
-            _print_plan(database, plan, notes)
-        if dry_run:
+    wish, as_json = asked.wish, asked.as_json
+    with progress.shown() as report:
+        context = house.one(opened, database, report, archive=asked.archive)
+        if asked.position is not None:
+            wish = _to_position(asked.position, context)
+        plan = plan_restore(context, wish, asked.target)
+        if as_json and asked.dry_run:
+            output.print_json({"dry_run": True, **plan.to_json()})
             return 0
-        harmless = plan.role != "active" and not plan.lost
-        _agree(database, plan, yes=yes or harmless, may_ask=sys.stdin.isatty() and not as_json)
-        with progress.shown() as report:
-            # A yes to a plan that names a file as lost is the force that its replacement needs.
-            context = house.one(opened, database, report, archive=archive)
-            outcome = run_restore(context, plan, force=plan.role != "active" and bool(plan.lost))
+    if not as_json:
+        _print_plan(database, plan, asked.notes)
+    if asked.dry_run:
+        return 0
+    harmless = plan.role != "active" and not plan.lost
+    _agree(database, plan, yes=asked.yes or harmless, may_ask=sys.stdin.isatty() and not as_json)
+    with progress.shown() as report:
+        # A yes to a plan that names a file as lost is the force that its replacement needs.
+        context = house.one(opened, database, report, archive=asked.archive)
+        outcome = run_restore(context, plan, force=plan.role != "active" and bool(plan.lost))
     if as_json:
         output.print_json(outcome.to_json())
     else:
