@@ -51,6 +51,8 @@ class DirectoryTarget(StagedTarget):
         like: whose the files become when the directory is not there or is root's: the active's owner.
     """
 
+    writes_elsewhere = False
+
     def __init__(self, directory: Path, choices: RestoreChoices, *, like: Owner | None = None) -> None:
         main = Room(directory)
         super().__init__(main, _owner(directory, like), choices)
