@@ -395,6 +395,9 @@ class FakeTarget:
         exists = self._final.exists()
         return TargetFacts(role, self._final, exists, PAGE_BYTES * PAGES, position, (), 1 << 40)
 
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:
+        return None
+
     def begin(self, run_id: str, *, force: bool = False) -> None:
         step("target.begin")
         if self._directory is None:

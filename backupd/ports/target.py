@@ -52,6 +52,13 @@ class RestoreTarget(Protocol):
         """What is there now; changes nothing."""
         ...
 
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:
+        """How many transactions are here that were committed after ``position``, and after ``at`` when it is given.
+
+        None when nobody can say, as where the log does not go back so far.
+        """
+        ...
+
     def begin(self, run_id: str, *, force: bool = False) -> None:
         """Suspend replication and claim the target; ``force`` allows a directory that holds a file of that name.
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.decide.near_points import GoodPoint, NearPoints, near_points
 from backupd.decide.page_files import bases_of_file
 from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
 from backupd.errors import DamageFound, NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.position import Position
-from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch
+from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch, whole_fetch
 from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
 from backupd.runs import restore_words
 from backupd.runs.context import RunContext
-from backupd.runs.fitness import unfit_backups
+from backupd.runs.fitness import unfit_backups, verdicts_by_backup, verified_backups
 from backupd.runs.needed import needed_objects
 from backupd.runs.rolled_back import rolled_back
 
@@ -52,6 +54,7 @@ class RestorePlan:
     blockers: tuple[str, ...]
     notes: tuple[str, ...]
     steps: tuple[str, ...]
+    near: NearPoints = field(default_factory=lambda: NearPoints(None, None))
 
     @property
     def role(self) -> str:
@@ -129,7 +132,16 @@ class RestorePlan:
             "blockers": list(self.blockers),
             "notes": list(self.notes),
             "steps": list(self.steps),
+            "good_before": _point_json(self.near.before),
+            "good_after": _point_json(self.near.after),
         }
+
+
+def _point_json(point: GoodPoint | None) -> JsonValue:
+    if point is None:
+        return None
+    at, place = point.at.isoformat(), str(point.position)
+    return {"backup": point.backup, "at": at, "position": place, "verified": point.verified}
 
 
 def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active") -> RestorePlan:
@@ -150,11 +162,14 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
     facts = place.facts()
     archive = context.archive()
     listing = archive.list()
-    route = _route(context, wish, archive, listing)
-    with needed_objects(route.full.record.id):
-        fetches = _fetches(archive, route, place)
+    verdicts = verdicts_by_backup(archive)
+    unfit = unfit_backups(archive, listing, verdicts)
+    route = _route(context, wish, listing, unfit)
     total = sum(file.size_bytes for file in route.full.record.files)
     needed = total + _log_room(route, facts) + _SPARE_BYTES - _staged_bytes(place, route)
+    with needed_objects(route.full.record.id):
+        # Page maps cost memory by the size that the record says; what does not fit on the disk is not looked at.
+        fetches = _fetches(archive, route, place) if needed <= facts.free_bytes else _whole_fetches(route)
     return RestorePlan(
         database=context.database,
         target=target,
@@ -167,14 +182,15 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         total_bytes=total,
         log_bytes=sum(stored.stored_bytes for stored in route.logs),
         present=restore_words.present(facts),
-        lost=restore_words.lost(context, facts, route, listing.backups),
+        lost=restore_words.lost(context, facts, route, listing.backups, _lost_commits(place, route, facts)),
         blockers=restore_words.blockers(context, facts, needed),
         notes=tuple(str(reason) for reason in (*route.reasons, *rolled_back(context, listing.by_id()))),
         steps=restore_words.steps(context, facts, route),
+        near=near_points(route, listing.backups, unfit=unfit, verified=verified_backups(archive, listing, verdicts)),
     )
 
 
-def _route(context: RunContext, wish: RestoreWish, archive: DatabaseArchive, listing: Listing) -> RestorePath:
+def _route(context: RunContext, wish: RestoreWish, listing: Listing, unfit: Mapping[str, str]) -> RestorePath:
     """The path to the wished state; a damaged record is never silently walked around."""
     damage = listing.findings
     if not listing.backups and not damage:
@@ -187,7 +203,7 @@ def _route(context: RunContext, wish: RestoreWish, archive: DatabaseArchive, lis
     if damage and wish == RestoreWish.latest():
         raise _damaged(context, wish, listing)
     try:
-        return find_restore_path(wish, listing.backups, unfit=unfit_backups(archive, listing))
+        return find_restore_path(wish, listing.backups, unfit=unfit)
     except NotFound as error:
         if damage:
             raise _damaged(context, wish, listing) from error
@@ -230,9 +246,21 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
         plan,
         facts=facts,
         present=restore_words.present(facts),
-        lost=restore_words.lost(context, facts, plan.route, context.archive().list().backups),
+        lost=restore_words.lost(
+            context, facts, plan.route, context.archive().list().backups, _lost_commits(place, plan.route, facts)
+        ),
         blockers=restore_words.blockers(context, facts, needed),
     )
+
+
+def _lost_commits(place: RestoreTarget, route: RestorePath, facts: TargetFacts) -> int | None:
+    """Counted by the target's own log; to a time, from the log file on in which that lies."""
+    if facts.role == "directory" or not facts.exists:
+        return None
+    start = route.until or (route.logs[-1].log.start if route.logs else route.full.record.log_end)
+    if facts.position is not None and not facts.position.same_history(start):
+        return None
+    return place.commits_after(start, route.at)
 
 
 def _log_room(route: RestorePath, facts: TargetFacts) -> int:
@@ -253,6 +281,10 @@ def _fetches(archive: DatabaseArchive, route: RestorePath, place: RestoreTarget)
         )
         for file in reversed(route.full.record.files)
     ]
+
+
+def _whole_fetches(route: RestorePath) -> list[FetchPlan]:
+    return [whole_fetch(file, bases_of_file(route.pages_from, file)) for file in route.full.record.files]
 
 
 def _staged_bytes(place: RestoreTarget, route: RestorePath) -> int:
