@@ -365,7 +365,8 @@ class FakeWriter:
             raise Refused("cannot restore to b", because="it is the passive", next_step="--target active")
         return FakeTarget(self, None if target in {"active", "a"} else Path(target))
 
-    def seed_target(self) -> RestoreTarget | None:
+    def seed_target(self, *, asked: bool = False) -> RestoreTarget | None:
+        del asked
         return None
 
     def active_log_from(self) -> Position | None:
