@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import house, human, keys, origin, output, progress
+from backupd.cli import house, human, keys, look_around, origin, output, progress
 from backupd.cli.keys import KeyOption, PassphraseFileOption
+from backupd.cli.look_around import OpenOption, StopOption
 from backupd.cli.options import (
     ArchiveOption,
     ConfigOption,
@@ -24,11 +25,12 @@ from backupd.cli.options import (
 )
 from backupd.cli.origin import BinDirectoryOption, EndpointOption, FromOption, NameOption
 from backupd.cli.output import Cell
-from backupd.cli.question import agreed
+from backupd.cli.question import agreed, typed
 from backupd.errors import ArchiveUnreachable, ConfigInvalid, DamageFound, Refused, UsageProblem
 
 if TYPE_CHECKING:
     from backupd.bootstrap import House
+    from backupd.decide.near_points import GoodPoint
     from backupd.decide.restore_path import RestoreWish
     from backupd.runs.context import RunContext
 
@@ -38,6 +40,7 @@ EXAMPLES = (
     "backupctl restore orders --target /tmp/look             # the latest state, into a directory",
     "backupctl restore orders --at '10 min ago' --dry-run    # the plan for the active copy",
     "backupctl restore orders --at 2026-11-22T14:05:00Z --yes",
+    "backupctl restore orders --target /tmp/look --open      # look around and copy rows out, until Ctrl-C",
     "backupctl restore orders --archive second --dry-run     # when the first archive is away",
     "backupctl restore --from s3://bucket/orders --target /srv/orders --key orders.key.txt   # nothing else is left",
 )
@@ -64,6 +67,7 @@ class _Asked:
     notes: tuple[str, ...]
     target: str
     archive: Which
+    opens: bool
     yes: bool
     dry_run: bool
     as_json: bool
@@ -85,6 +89,8 @@ def restore(
     name: NameOption = None,
     endpoint_url: EndpointOption = None,
     bin_directory: BinDirectoryOption = None,
+    opens: OpenOption = False,
+    stops: StopOption = False,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -95,12 +101,15 @@ def restore(
     """Restore the latest state, or that of a time, a position or a backup; the plan is shown first."""
     named = origin.named(database, name, place)
     origin.check_target(target, place)
+    look_around.check_words(target, opens=opens, stops=stops, as_json=as_json)
     wish, note = _wish(at, to, backup)
     notes = (*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else []))
-    asked = _Asked(wish, to, notes, target, archive, yes, dry_run, as_json)
+    asked = _Asked(wish, to, notes, target, archive, opens, yes, dry_run, as_json)
     words = origin.Words(place, named, endpoint_url, bin_directory)
     with origin.opened(words, config, keys.sources(key, passphrase_file)) as opened:
         one = origin.only_one(opened, named) if place else str(named)
+        if stops:
+            return look_around.stop(house.one(opened, one), target, as_json=as_json)
         with _told_of_the_second(opened, one, archive):
             return _restore(opened, one, asked)
 
@@ -132,6 +141,8 @@ def _restore(opened: House, database: str, asked: _Asked) -> int:
         output.print_json(outcome.to_json())
     else:
         _print_outcome(database, outcome)
+    if asked.opens:
+        look_around.look_around(context, asked.target)
     return 0
 
 
@@ -196,6 +207,8 @@ def _print_plan(database: str, plan: Any, notes: Sequence[str]) -> None:
             ("base", str(plan.base)),
             ("log", f"{human.count(plan.logs_count, 'file')}, {human.size(plan.log_bytes)}"),
             ("up to", f"{human.clock_time(plan.at)}, " * bool(plan.at) + f"position {plan.end}"),
+            ("good before", _point(plan.near.before)),
+            ("good after", _point(plan.near.after)),
             ("bytes", f"{fetched}; {human.size(plan.total_bytes)} in all, {human.size(plan.free_bytes)} free there"),
             ("target", str(plan.present)),
         ),
@@ -211,6 +224,14 @@ def _print_plan(database: str, plan: Any, notes: Sequence[str]) -> None:
     output.print_line(Cell("  steps", output.DIM))
     for number, step in enumerate(plan.steps, start=1):
         output.print_sentences([step], indent=4, bullet=f"{number}.")
+
+
+def _point(point: GoodPoint | None) -> str:
+    """Where else one could go; an empty fact is not printed."""
+    if point is None:
+        return ""
+    known = "verified" if point.verified else "complete"
+    return f"{human.clock_time(point.at)}, the end of {point.backup} ({known})"
 
 
 def _agree(database: str, plan: Any, *, yes: bool, may_ask: bool) -> None:
@@ -229,11 +250,14 @@ def _agree(database: str, plan: Any, *, yes: bool, may_ask: bool) -> None:
             else "there is no terminal to ask at",
             next_step="look at the plan with --dry-run, then say --yes",
         )
-    if not agreed(f"overwrite {plan.path}?"):
+    # A tired person says y to anything; who types the name has read which database it is.
+    live = plan.role == "active" and plan.facts.exists
+    said = typed(database, f"overwrite {plan.path}") if live else agreed(f"overwrite {plan.path}?")
+    if not said:
         raise Refused(
             f"restore of {database} was not agreed to",
-            because="the answer was not yes; nothing was changed",
-            next_step="run it again, and answer yes",
+            because=f"the answer was not {database if live else 'yes'}; nothing was changed",
+            next_step=f"run it again, and {'type the name of the database' if live else 'answer yes'}",
         )
 
 

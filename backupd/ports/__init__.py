@@ -21,7 +21,7 @@ from backupd.ports.freeze import Freeze, FreezeEnd, PagesEnd, Place, Prepared
 from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
 from backupd.ports.pages import Extent, PageFile, PageSource
 from backupd.ports.snapshots import ProviderFeature, Snapshot, SnapshotProvider, Suitability
-from backupd.ports.target import ProcessUse, RestoreTarget, TargetFacts
+from backupd.ports.target import LooksAround, ProcessUse, RestoreTarget, TargetFacts
 from backupd.ports.writer import Writer
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Freeze",
     "FreezeEnd",
     "ListsFolders",
+    "LooksAround",
     "ObjectStore",
     "PageFile",
     "PageSource",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.s3_servers import KEYS, keys_of_nobody, moto_server
 from tests.stories.home import Answer, Entry, Home, home, sums_of, three_lines
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ class Lost:
 
 
 @pytest.fixture(scope="module")
-def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lost]:
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Lost:
     root = tmp_path_factory.mktemp("disaster")
     with home(root / "old") as made:
         made.up()
@@ -40,17 +41,17 @@ def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lost]:
         made.backup()
         rows = made.ok("list", "orders", "--json").json["backups"]
         shutil.copytree(made.archive, root / "archive")
-    yield Lost(root / "archive", first, last, tuple(row["id"] for row in rows))
+    return Lost(root / "archive", first, last, tuple(row["id"] for row in rows))
 
 
-def bare(there: Path, *words: str) -> Answer:
-    """``backupctl`` on an empty host: an empty home, an empty directory, no variable of ours."""
+def bare(there: Path, *words: str, **variables: str) -> Answer:
+    """``backupctl`` on an empty host: an empty home, an empty directory, no variable but those that are named."""
     there.mkdir(exist_ok=True)
     (there / "tmp").mkdir(exist_ok=True)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(there), "COLUMNS": "140"}
     done = subprocess.run(
         [sys.executable, "-m", "backupd.cli.main", *words],
-        env={**environment, "TMPDIR": str(there / "tmp")},
+        env={**environment, "TMPDIR": str(there / "tmp"), **variables},
         cwd=there,
         capture_output=True,
         text=True,
@@ -111,6 +112,35 @@ def test_an_archive_that_nobody_may_write_is_enough(lost: Lost, tmp_path: Path) 
         for path in [archive, *archive.rglob("*")]:
             path.chmod(0o700)
     assert answer.status == 0, answer.told()
+
+
+def test_a_bucket_is_enough_with_the_variables_that_boto3_knows(lost: Lost, tmp_path: Path) -> None:
+    with keys_of_nobody():
+        server = moto_server()
+        place = server.place(prefix="team/orders")
+    with keys_of_nobody():
+        for name, data in content(lost.archive).items():
+            server.client().put_object(Bucket=place.bucket, Key=place.key(name), Body=data)
+    source = ("--from", place.url(), "--database", "orders")
+    named = bare(tmp_path, "restore", *source, "--target", "out", "--endpoint-url", server.url, **KEYS)
+    assert named.status == 0, named.told()
+    assert sums_of(tmp_path / "out" / "app.db") == (lost.last.rows, lost.last.total)
+    listed = bare(tmp_path, "list", "--from", place.url(), "--json", AWS_ENDPOINT_URL=server.url, **KEYS)
+    assert tuple(row["id"] for row in listed.json["backups"]) == lost.backups
+    wrong = bare(tmp_path, "list", "--from", f"{place.url()}x", "--endpoint-url", server.url, **KEYS)
+    assert wrong.status == 5, wrong.told()
+
+
+def test_what_was_restored_can_be_looked_at(lost: Lost, tmp_path: Path) -> None:
+    source = ("restore", "--from", str(lost.archive), "--target", "out")
+    answer = bare(tmp_path, *source, "--open")
+    assert answer.status == 0, answer.told()
+    [command] = [line.partition("look around: ")[2] for line in answer.out.splitlines() if "look around: " in line]
+    assert shlex.split(command) == ["sqlite3", f"file:{tmp_path}/out/app.db?mode=ro"]
+    assert bare(tmp_path, *source, "--stop").out.strip() == "nothing runs there"
+    for words in (("--open", "--stop"), ("--open", "--json")):
+        assert bare(tmp_path, *source, *words).status == 2
+    assert bare(tmp_path, "restore", "orders", "--open").status == 2
 
 
 def test_what_is_wrong_is_said_in_three_lines(lost: Lost, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def check_cluster(
     Raises:
         NotHealthy, ConfigInvalid: the server does not answer.
     """
-    role = _superuser(socket_directory, roles)
+    role = superuser(socket_directory, roles)
     findings: list[str] = []
     notes: list[str] = []
     with _connect(socket_directory, role) as server:
@@ -66,7 +66,7 @@ def hold_log(socket_directory: Path, slot: str, roles: tuple[str, ...]) -> None:
     Raises:
         NotHealthy, ConfigInvalid: the server does not answer.
     """
-    with _connect(socket_directory, _superuser(socket_directory, roles)) as server:
+    with _connect(socket_directory, superuser(socket_directory, roles)) as server:
         server.run("SELECT pg_create_physical_replication_slot(%s, true)", slot)
 
 
@@ -78,7 +78,7 @@ def _connect(socket_directory: Path, role: str, database: str = "template1") -> 
     return connect(_conninfo(socket_directory, role), dbname=database, seconds_max=30.0)
 
 
-def _superuser(socket_directory: Path, roles: tuple[str, ...]) -> str:
+def superuser(socket_directory: Path, roles: tuple[str, ...]) -> str:
     """The name of the role that made the cluster; any role that may log in can ask for it."""
     for number, role in enumerate(roles, start=1):
         try:
