@@ -19,7 +19,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from backupd.archive.lease import DatabaseLease
 from backupd.archive.local import LocalStore
+from backupd.archive.repository import Repository
+from backupd.bootstrap import SystemClock
 from backupd.pipeline.container import Block, BlockHeader, head_of, pack
 from backupd.pipeline.stream import pack_stream
 from tests.archive_builders import open_archive, take_logs, write_log
@@ -340,3 +343,17 @@ def test_an_object_that_is_no_plain_file_is_not_waited_for(scenes: Any, what: st
     error = scene.restore()
     assert error is not None
     assert error.exit_status in ((6,) if what != "directory" else (6, 8))
+    assert what == "directory" or "no plain file" in error.because
+
+
+def test_a_run_that_goes_on_elsewhere_is_not_waited_for(scenes: Any, tmp_path: Path) -> None:
+    """A host that reads an archive from outside takes no lease there, and needs nobody's."""
+    scene = scenes()
+    archive = Repository.open(LocalStore(scene.archive), SystemClock()).database("orders", "sqlite", None)
+    lease = DatabaseLease(archive, run="a backup elsewhere", seen=tmp_path / "seen.json", tell=lambda *_, **__: None)
+    lease.acquire()
+    try:
+        error = scene.restore()
+    finally:
+        lease.release()
+    assert error is None
