@@ -370,7 +370,8 @@ class FakeWriter:
             raise Refused("cannot restore to b", because="it is the passive", next_step="--target active")
         return FakeTarget(self, None) if target in {"active", "a"} else FakeScratch(self, Path(target))
 
-    def seed_target(self) -> RestoreTarget | None:
+    def seed_target(self, *, asked: bool = False) -> RestoreTarget | None:
+        del asked
         return None
 
     def active_log_from(self) -> Position | None:
@@ -399,6 +400,9 @@ class FakeTarget:
         position = self._writer.position("a") if self._directory is None else None
         exists = self._final.exists()
         return TargetFacts(role, self._final, exists, PAGE_BYTES * PAGES, position, (), 1 << 40)
+
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:
+        return None
 
     def begin(self, run_id: str, *, force: bool = False) -> None:
         step("target.begin")

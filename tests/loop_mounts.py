@@ -36,3 +36,18 @@ def loop_mount(
     finally:
         subprocess.run(["umount", "--lazy", str(mounted)], check=True)
         image.unlink()
+
+
+@contextmanager
+def bound(source: Path, place: Path) -> Iterator[Path]:
+    """``source`` under a second name; skips with a sentence where that cannot be."""
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("a bind mount needs root")
+    tried = subprocess.run(["mount", "--bind", str(source), str(place)], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"this machine cannot bind a directory: {tried.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

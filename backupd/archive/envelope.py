@@ -43,7 +43,7 @@ def unseal(kind: str, object_name: str, data: bytes, repository: str | None) -> 
         raise damage(object_name, "its bytes are not those that its first line was made of")
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise damage(object_name, "its content is not JSON") from None
     if not isinstance(content, dict):
         raise damage(object_name, "its content is not a JSON object")

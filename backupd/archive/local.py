@@ -14,6 +14,7 @@ from backupd.archive.holder import left_by_the_dead, mark_of_process
 from backupd.archive.local_files import (
     failed,
     fsync,
+    open_plain,
     remove_if_empty,
     sync_filesystem,
     taken,
@@ -125,7 +126,7 @@ class LocalStore:
     def read(self, name: str) -> Iterator[bytes]:
         """The object's bytes in pieces of 1 MiB."""
         try:
-            with self._path(name).open("rb", buffering=0) as file:
+            with open_plain(self._path(name), name, buffering=0) as file:
                 while piece := file.read(_PIECE_BYTES):
                     yield piece
         except OSError as problem:
@@ -134,7 +135,7 @@ class LocalStore:
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer only at the end."""
         try:
-            with self._path(name).open("rb") as file:
+            with open_plain(self._path(name), name) as file:
                 file.seek(offset)
                 return file.read(length)
         except OSError as problem:

@@ -6,11 +6,14 @@ import ctypes
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from backupd.errors import ArchiveUnreachable, ObjectExists
+from backupd.pipeline.container import damage
 
 
 def write_new(path: Path, pieces: Iterable[bytes | memoryview]) -> tuple[int, str]:
@@ -26,6 +29,18 @@ def write_new(path: Path, pieces: Iterable[bytes | memoryview]) -> tuple[int, st
                 view = view[file.write(view) :]
             size += len(piece)
     return size, hasher.hexdigest()
+
+
+def open_plain(path: Path, name: str, *, buffering: int = -1) -> BinaryIO:
+    """Open an object to read it. Raises OSError, and DamageFound for a pipe or a device, which may never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise damage(name, f"{path} is no plain file")
+    return open(descriptor, "rb", buffering=buffering)
 
 
 def remove_if_empty(directory: Path) -> bool:

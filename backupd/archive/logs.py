@@ -186,7 +186,9 @@ def _take(store: ObjectStore, stored: StoredLog, keys: KeyFinder | None, write: 
         raise damage(stored.name, "it is not the log file that the record names")
     size = 0
     for piece in plain:
-        write(piece)
         size += len(piece)
+        if size > log.size_bytes:  # at once: what was not said to be there may be without end
+            raise damage(stored.name, f"it expands to more than the {log.size_bytes} bytes of the log file")
+        write(piece)
     if size != log.size_bytes:
         raise damage(stored.name, f"it expands to {size} bytes, the log file has {log.size_bytes}")

@@ -17,9 +17,20 @@ from backupd.ports import DeletesMany, ListsFolders, ObjectStore, StoredObject
 T = TypeVar("T")
 
 
+# The largest record names a log file for each 16 MB of log between two fulls, in about 500 bytes.
+_SMALL_BYTES_MAX = 256 << 20
+
+
 def read_whole(store: ObjectStore, name: str) -> bytes:
-    """A small object's bytes. Raises ObjectMissing."""
-    return b"".join(store.read(name))
+    """A small object's bytes. Raises ObjectMissing, and DamageFound for one that is not small."""
+    pieces: list[bytes] = []
+    size = 0
+    for piece in store.read(name):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _SMALL_BYTES_MAX:
+            raise damage(name, f"it has more than {_SMALL_BYTES_MAX} bytes, which no such object has")
+    return b"".join(pieces)
 
 
 def twice(store: ObjectStore, name: str, look: Callable[[], T]) -> T:

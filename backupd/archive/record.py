@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from backupd.archive.envelope import malformed, seal, unseal
+from backupd.archive.sound_record import check_record
 from backupd.model.position import Position
 from backupd.model.records import (
     BackupRecord,
@@ -58,11 +59,13 @@ def decode_record(object_name: str, data: bytes, repository: str | None) -> Back
     try:
         if content["verdict"] == "abort":
             at = datetime.fromisoformat(content["at"])
-            return AbortRecord(content["id"], content["reason"], at, content["by"])
+            return AbortRecord(str(content["id"]), str(content["reason"]), at, str(content["by"]))
         if content["verdict"] != "commit":
             raise ValueError(content["verdict"])
-        return _record(content)
-    except (KeyError, ValueError, TypeError, AttributeError) as problem:
+        record = _record(content)
+        check_record(record, object_name)
+        return record
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as problem:
         raise malformed(object_name, problem) from problem
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,7 +13,10 @@ from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, Js
 
 SUSPEND_EXAMPLES = ("backupctl copy suspend orders --comment 'moving the disk'",)
 RESUME_EXAMPLES = ("backupctl copy resume orders",)
-SEED_EXAMPLES = ("backupctl copy seed orders",)
+SEED_EXAMPLES = (
+    "backupctl copy seed orders",
+    "backupctl copy seed orders --from archive   # nothing of the active is read",
+)
 SWITCHOVER_EXAMPLES = ("backupctl copy switchover orders",)
 
 
@@ -44,24 +48,41 @@ def resume(
     return _tell(database, (done,), as_json=as_json, dry_run=dry_run)
 
 
+class SeedSource(StrEnum):
+    """Where the passive is made from."""
+
+    BEST = "best"
+    ARCHIVE = "archive"
+    ACTIVE = "active"
+
+
 def seed(
     database: DatabaseArgument,
+    source: Annotated[
+        SeedSource,
+        typer.Option("--from", help="best: the archive where that can be, else the active; or only one of them."),
+    ] = SeedSource.BEST,
     wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for its end.")] = 600.0,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:
-    """Make the passive anew from the active; the active's users do not notice."""
+    """Make the passive anew, and watch it until it is healthy; the active's users do not notice."""
     from backupd.runs import copies
 
     with house.opened(config) as opened, progress.shown() as report:
         context = house.one(opened, database, report)
         passive = context.writer.pair().passive
         if dry_run:
-            done: tuple[str, ...] = (f"the passive copy {passive.name} ({passive.path}) would be made anew",)
+            done: tuple[str, ...] = (
+                f"the passive copy {passive.name} ({passive.path}) would be made anew{_SAID[source]}",
+            )
         else:
-            done = tuple(copies.seed(context, wait))
+            done = tuple(copies.seed(context, wait, source=source.value))
     return _tell(database, done, as_json=as_json, dry_run=dry_run)
+
+
+_SAID = {SeedSource.BEST: "", SeedSource.ARCHIVE: " from the archive", SeedSource.ACTIVE: " from the active"}
 
 
 def switchover(

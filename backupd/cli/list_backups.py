@@ -6,16 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from backupd.cli import backup_facts, house, human, output
+from backupd.cli import backup_facts, house, human, origin, output
 from backupd.cli.options import AnyDatabaseArgument, ArchiveOption, ConfigOption, JsonOption, Which
+from backupd.cli.origin import EndpointOption, FromOption
 
-EXAMPLES = ("backupctl list orders", "backupctl list --json | jq -r '.backups[].id'")
+EXAMPLES = (
+    "backupctl list orders",
+    "backupctl list --json | jq -r '.backups[].id'",
+    "backupctl list --from s3://bucket/orders   # when nothing but the archive is left",
+)
 
 
 def list_backups(
     database: AnyDatabaseArgument = None,
     failed: Annotated[bool, typer.Option("--failed", help="Also the runs that left no backup, and why.")] = False,
     archive: ArchiveOption = Which.FIRST,
+    place: FromOption = None,
+    endpoint_url: EndpointOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:
@@ -24,7 +31,7 @@ def list_backups(
 
     rows: list[dict[str, Any]] = []
     without: list[dict[str, Any]] = []
-    with house.opened(config) as opened:
+    with origin.opened(origin.Words(place, database, endpoint_url), config) as opened:
         names = house.chosen(opened, database)
         for name in names:
             context = house.one(opened, name, archive=archive)

@@ -156,7 +156,7 @@ def _register() -> None:
     pair = _group("copy", "suspend, resume or seed the passive copy")
     _add(pair, "suspend: stop copying and replay", copies.suspend, copies.SUSPEND_EXAMPLES)
     _add(pair, "resume: let copying and replay go on", copies.resume, copies.RESUME_EXAMPLES)
-    _add(pair, "seed: make the passive anew from the active", copies.seed, copies.SEED_EXAMPLES)
+    _add(pair, "seed: make the passive anew, from the archive or the active", copies.seed, copies.SEED_EXAMPLES)
     _add(pair, "switchover: exchange the roles (a later version)", copies.switchover, copies.SWITCHOVER_EXAMPLES)
     _add(app, "copy-archive: copy to the second archive", copy_archive.copy_archive, copy_archive.EXAMPLES)
     _add(app, "alarms: what is wrong, since when, who was told", alarm.alarms, alarm.EXAMPLES)

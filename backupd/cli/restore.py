@@ -6,29 +6,32 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import exact_points, house, human, keys, output, progress
+from backupd.cli import exact_points, house, keys, look_around, origin, output, progress, restore_words
 from backupd.cli.exact_points import BeforePositionOption, BeforeXidOption, ToNameOption
 from backupd.cli.keys import KeyOption, PassphraseFileOption
+from backupd.cli.look_around import OpenOption, StopOption
 from backupd.cli.options import (
     ArchiveOption,
     ConfigOption,
-    DatabaseArgument,
     DryRunOption,
     JsonOption,
     Which,
     YesOption,
 )
+from backupd.cli.origin import BinDirectoryOption, EndpointOption, FromOption, NameOption
 from backupd.cli.output import Cell
-from backupd.cli.question import agreed
+from backupd.cli.question import agreed, typed
 from backupd.errors import ArchiveUnreachable, ConfigInvalid, DamageFound, Refused, UsageProblem
 
 if TYPE_CHECKING:
     from backupd.bootstrap import House
+    from backupd.decide.near_points import GoodPoint
     from backupd.decide.restore_path import RestoreWish
     from backupd.runs.context import RunContext
 
@@ -39,7 +42,9 @@ EXAMPLES = (
     "backupctl restore orders --at '10 min ago' --dry-run    # the plan for the active copy",
     "backupctl restore orders --at 2026-11-22T14:05:00Z --yes",
     "backupctl restore orders --before-position 5f3a9c21d0e47b86/4711 --dry-run   # just before a commit",
+    "backupctl restore orders --target /tmp/look --open      # look around and copy rows out, until Ctrl-C",
     "backupctl restore orders --archive second --dry-run     # when the first archive is away",
+    "backupctl restore --from s3://bucket/orders --target /srv/orders --key orders.key.txt   # nothing else is left",
 )
 
 
@@ -55,9 +60,27 @@ ToOption = Annotated[
 BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line says about one restore, its database apart."""
+
+    wish: RestoreWish
+    position: str | None
+    exact: tuple[str | None, int | None, str | None]
+    notes: tuple[str, ...]
+    target: str
+    archive: Which
+    opens: bool
+    yes: bool
+    dry_run: bool
+    as_json: bool
+
+
 def restore(
     *,
-    database: DatabaseArgument,
+    database: Annotated[
+        str | None, typer.Argument(metavar="[DATABASE]", help="A database that a policy names, or see --from.")
+    ] = None,
     at: AtOption = None,
     to: ToOption = None,
     before_position: BeforePositionOption = None,
@@ -68,6 +91,12 @@ def restore(
         str, typer.Option("--target", metavar="active|DIR", help="The active copy, or a directory; never a passive.")
     ] = "active",
     archive: ArchiveOption = Which.FIRST,
+    place: FromOption = None,
+    name: NameOption = None,
+    endpoint_url: EndpointOption = None,
+    bin_directory: BinDirectoryOption = None,
+    opens: OpenOption = False,
+    stops: StopOption = False,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -76,50 +105,55 @@ def restore(
     config: ConfigOption = None,
 ) -> int:
     """Restore the latest state, or that of a time, a position, a commit or a backup; the plan is shown first."""
-    from backupd.runs.restore import run_restore
-    from backupd.runs.restore_plan import plan_restore
-
-    _refuse_no_target(target)
+    named = origin.named(database, name, place)
+    origin.check_target(target, place)
+    look_around.check_words(target, opens=opens, stops=stops, as_json=as_json)
     exact = (before_position, before_xid, to_name)
     exact_points.refuse_several(at, to, backup, *exact)
     wish, note = _wish(at, to, backup)
-    notes = [*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else [])]
-    sources = keys.sources(key, passphrase_file)
-    with house.opened(config, sources) as opened, _told_of_the_second(opened, database, archive):
-        with progress.shown() as report:
-            context = house.one(opened, database, report, archive=archive)
-            if to is not None:
-                wish = _to_position(to, context)
-            elif found := exact_points.exact_wish(context, *exact):
-                wish, notes = found[0], [found[1], *notes]
-            plan = plan_restore(context, wish, target)
-            if as_json and dry_run:
-                output.print_json({"dry_run": True, **plan.to_json()})
-                return 0
-        if not as_json:
-            _print_plan(database, plan, notes)
-        if dry_run:
+    notes = (*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else []))
+    asked = _Asked(wish, to, exact, notes, target, archive, opens, yes, dry_run, as_json)
+    words = origin.Words(place, named, endpoint_url, bin_directory)
+    with origin.opened(words, config, keys.sources(key, passphrase_file)) as opened:
+        one = origin.only_one(opened, named) if place else str(named)
+        if stops:
+            return look_around.stop(house.one(opened, one), target, as_json=as_json)
+        with _told_of_the_second(opened, one, archive):
+            return _restore(opened, one, asked)
+
+
+def _restore(opened: House, database: str, asked: _Asked) -> int:
+    from backupd.runs.restore import run_restore
+    from backupd.runs.restore_plan import plan_restore
+
+    wish, notes, as_json = asked.wish, asked.notes, asked.as_json
+    with progress.shown() as report:
+        context = house.one(opened, database, report, archive=asked.archive)
+        if asked.position is not None:
+            wish = _to_position(asked.position, context)
+        elif found := exact_points.exact_wish(context, *asked.exact):
+            wish, notes = found[0], (found[1], *notes)
+        plan = plan_restore(context, wish, asked.target)
+        if as_json and asked.dry_run:
+            output.print_json({"dry_run": True, **plan.to_json()})
             return 0
-        harmless = plan.role != "active" and not plan.lost
-        _agree(database, plan, yes=yes or harmless, may_ask=sys.stdin.isatty() and not as_json)
-        with progress.shown() as report:
-            # A yes to a plan that names a file as lost is the force that its replacement needs.
-            context = house.one(opened, database, report, archive=archive)
-            outcome = run_restore(context, plan, force=plan.role != "active" and bool(plan.lost))
+    if not as_json:
+        restore_words.print_plan(database, plan, notes)
+    if asked.dry_run:
+        return 0
+    harmless = plan.role != "active" and not plan.lost
+    _agree(database, plan, yes=asked.yes or harmless, may_ask=sys.stdin.isatty() and not as_json)
+    with progress.shown() as report:
+        # A yes to a plan that names a file as lost is the force that its replacement needs.
+        context = house.one(opened, database, report, archive=asked.archive)
+        outcome = run_restore(context, plan, force=plan.role != "active" and bool(plan.lost))
     if as_json:
         output.print_json(outcome.to_json())
     else:
-        _print_outcome(database, outcome)
+        restore_words.print_outcome(database, outcome)
+    if asked.opens:
+        look_around.look_around(context, asked.target)
     return 0
-
-
-def _refuse_no_target(target: str) -> None:
-    if not target.strip():
-        raise UsageProblem(
-            "no target is named",
-            because="--target is empty (a variable that is not set?)",
-            next_step="say --target active, or --target DIR",
-        )
 
 
 @contextmanager
@@ -165,39 +199,6 @@ def _no_position(to: str, because: str) -> UsageProblem:
     )
 
 
-def _print_plan(database: str, plan: Any, notes: Sequence[str]) -> None:
-    where = "the active copy" if plan.role == "active" else "a directory"
-    output.print_line((Cell(f"restore of {database}", output.STRONG), f" to {where}, {plan.path}"))
-    fetched = f"{human.size(plan.fetch_bytes)} to fetch"
-    if plan.local_pages:
-        fetched += f", {plan.local_pages:,} of {plan.local_pages + plan.fetch_pages:,} pages are here already"
-    output.print_facts(
-        (
-            ("base", str(plan.base)),
-            ("log", f"{human.count(plan.logs_count, 'file')}, {human.size(plan.log_bytes)}"),
-            ("up to", f"{human.clock_time(plan.at)}, " * bool(plan.at) + f"position {plan.end}"),
-            ("bytes", f"{fetched}; {human.size(plan.total_bytes)} in all, {human.size(plan.free_bytes)} free there"),
-            *((("time", _expected(plan.expected_seconds)),) if plan.expected_seconds is not None else ()),
-            ("target", str(plan.present)),
-        ),
-        indent=2,
-    )
-    output.print_sentences([*notes, *plan.notes])
-    if plan.lost:
-        output.print_line(Cell("  will be lost", output.BAD))
-        output.print_sentences(plan.lost, indent=4, bullet="!", style=output.BAD)
-    if plan.blockers:
-        output.print_line(Cell("  stands in the way", output.BAD))
-        output.print_sentences(plan.blockers, indent=4, bullet="!")
-    output.print_line(Cell("  steps", output.DIM))
-    for number, step in enumerate(plan.steps, start=1):
-        output.print_sentences([step], indent=4, bullet=f"{number}.")
-
-
-def _expected(seconds: float) -> str:
-    return f"about {human.duration(seconds)}, by the drills that passed"
-
-
 def _agree(database: str, plan: Any, *, yes: bool, may_ask: bool) -> None:
     """Nothing is asked when the plan cannot be carried out: the run itself says why.
 
@@ -214,24 +215,12 @@ def _agree(database: str, plan: Any, *, yes: bool, may_ask: bool) -> None:
             else "there is no terminal to ask at",
             next_step="look at the plan with --dry-run, then say --yes",
         )
-    if not agreed(f"overwrite {plan.path}?"):
+    # A tired person says y to anything; who types the name has read which database it is.
+    live = plan.role == "active" and plan.facts.exists
+    said = typed(database, f"overwrite {plan.path}") if live else agreed(f"overwrite {plan.path}?")
+    if not said:
         raise Refused(
             f"restore of {database} was not agreed to",
-            because="the answer was not yes; nothing was changed",
-            next_step="run it again, and answer yes",
+            because=f"the answer was not {database if live else 'yes'}; nothing was changed",
+            next_step=f"run it again, and {'type the name of the database' if live else 'answer yes'}",
         )
-
-
-def _print_outcome(database: str, outcome: Any) -> None:
-    output.print_line()
-    output.print_line((Cell(f"{database} is restored", output.GOOD), f" in {human.duration(outcome.seconds)}"))
-    output.print_facts(
-        (
-            ("position", str(outcome.position)),
-            ("read", f"{human.size(outcome.read_bytes)}; {human.count(outcome.logs_applied, 'log file')} replayed"),
-            ("pages", f"{outcome.fetched_pages:,} fetched, {outcome.reused_pages:,} were here already"),
-            ("passive", str(outcome.passive_state or "")),
-        ),
-        indent=2,
-    )
-    output.print_sentences(outcome.notes)

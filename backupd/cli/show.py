@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from backupd.cli import backup_facts, house, human, output
+from backupd.cli import backup_facts, house, human, origin, output
 from backupd.cli.options import ConfigOption, JsonOption
+from backupd.cli.origin import EndpointOption, FromOption
 from backupd.errors import NotFound
 
 EXAMPLES = ("backupctl show 20261122T010000Z-F-1a2b3c4d",)
@@ -17,11 +18,13 @@ EXAMPLES = ("backupctl show 20261122T010000Z-F-1a2b3c4d",)
 
 def show(
     backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A backup's id, from: backupctl list")],
+    place: FromOption = None,
+    endpoint_url: EndpointOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:
     """Show one backup: what it holds, how it came to be, and what verify said about it."""
-    with house.opened(config) as opened:
+    with origin.opened(origin.Words(place, None, endpoint_url), config) as opened:
         answer = _find(opened, backup)
     if as_json:
         output.print_json(answer)

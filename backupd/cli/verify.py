@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import house, human, keys, output, progress
+from backupd.cli import house, human, keys, origin, output, progress
 from backupd.cli.keys import KeyOption, PassphraseFileOption
 from backupd.cli.options import ArchiveOption, ConfigOption, JsonOption, Which
+from backupd.cli.origin import EndpointOption, FromOption
 from backupd.errors import ArchiveUnreachable, DamageFound, NotFound, UsageProblem
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def verify(
     ] = None,
     level: LevelOption = Level.DATA,
     archive: ArchiveOption = Which.FIRST,
+    place: FromOption = None,
+    endpoint_url: EndpointOption = None,
     budget: BudgetOption = None,
     budget_time: BudgetTimeOption = None,
     reverify_days: ReverifyOption = None,
@@ -82,6 +85,7 @@ def verify(
 
     Without a budget here or in the policy's [verify] all data is read. With one, several runs read all of it: what
     was read is remembered in the archive. A read error is not damage: exit status 8, and what was read is kept.
+    With --from the archive is only read, and remembers nothing.
     """
     from backupd.runs.verify import run_verify
 
@@ -89,7 +93,8 @@ def verify(
     answers: list[dict[str, Any]] = []
     bad: list[str] = []
     unreachable: ArchiveUnreachable | None = None
-    with house.opened(config, keys.sources(key, passphrase_file, asks=False)) as opened:
+    words = origin.Words(place, None, endpoint_url)
+    with origin.opened(words, config, keys.sources(key, passphrase_file, asks=False)) as opened:
         for name, ids in _by_database(opened, backups or [], archive).items():
             try:
                 with progress.shown() as report:

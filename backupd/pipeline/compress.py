@@ -15,6 +15,7 @@ from backupd.digests import BytesLike
 
 DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)
+PLAIN_BYTES_MAX = 64 << 20  # of one frame: what is compressed together is about 1 MiB, and a bomb is more
 
 
 class BadFrame(ValueError):
@@ -57,6 +58,8 @@ class Decompressor:
         try:
             # The size is asked first: a damaged frame must not make us reserve gigabytes.
             size = zstandard.frame_content_size(frame)
+            if plain_bytes > PLAIN_BYTES_MAX:
+                raise BadFrame(f"{plain_bytes} bytes are more than one frame holds")
             if size != plain_bytes:
                 raise BadFrame(f"the frame says that it holds {size} bytes, {plain_bytes} were expected")
             plain = context.decompress(frame, allow_extra_data=False)

@@ -33,6 +33,7 @@ _SEAL = struct.Struct("<4sI32s")
 SEAL_BYTES = _FRAME.size + _SEAL.size
 _BLOCK_HEAD_BYTES = _FRAME.size + 4 + _BLOCK.size
 _PART_BYTES_MAX = 1 << 28
+_FRAME_SPARE_BYTES = 1 << 12
 HEAD_BYTES_MAX = 1 << 16
 
 
@@ -209,8 +210,7 @@ def _blocks(source: _Pieces, sealed: Any, object_name: str) -> Iterator[Block]:
         tag, payload = _take_skippable(source, sealed, object_name)
         if tag == b"BKD1" and len(payload) == _BLOCK.size and table is None:
             header = BlockHeader(*_BLOCK.unpack(payload))
-            if not 4 <= header.frame_bytes <= _PART_BYTES_MAX:
-                raise damage(object_name, "a block header is not what it must be")
+            _check_bounds(object_name, header)
             frame = source.take(header.frame_bytes)
             sealed.update(frame)
             yield Block(header, frame)
@@ -227,6 +227,13 @@ def _blocks(source: _Pieces, sealed: Any, object_name: str) -> Iterator[Block]:
             raise damage(object_name, "a frame is not what it must be")
 
 
+def _check_bounds(object_name: str, header: BlockHeader) -> None:
+    """A frame is never much longer than its content: so much is read into memory at once."""
+    longest = header.plain_bytes + (header.plain_bytes >> 4) + _FRAME_SPARE_BYTES
+    if not 4 <= header.frame_bytes <= min(longest, _PART_BYTES_MAX):
+        raise damage(object_name, "a block header is not what it must be")
+
+
 def read_table(object_name: str, tail: bytes) -> list[Row]:
     """The rows of the table, from the last bytes of an object (``table_bytes_max`` says how many are enough).
 
@@ -241,7 +248,10 @@ def read_table(object_name: str, tail: bytes) -> list[Row]:
     rows = table[_FRAME.size + 4 :]
     if len(table) != table_bytes or table[8:12] != b"BKDT" or len(rows) % _ROW.size:
         raise damage(object_name, "its table is not what it must be")
-    return [Row(BlockHeader(*row[:6]), row[6]) for row in _ROW.iter_unpack(rows)]
+    found = [Row(BlockHeader(*row[:6]), row[6]) for row in _ROW.iter_unpack(rows)]
+    for row in found:
+        _check_bounds(object_name, row.header)
+    return found
 
 
 def table_bytes_max(block_count: int) -> int:

@@ -55,6 +55,12 @@ def plan_fetch(
     return FetchPlan(local_pages, stored.page_count - local_pages, fetch_bytes)
 
 
+def whole_fetch(stored: StoredFile, bases: Sequence[StoredFile] = ()) -> FetchPlan:
+    """The plan when nothing is here, by the record alone: no map is read, however large it may say that it is."""
+    everything = sum(segment.stored_bytes for file in (*bases, stored) for segment in file.segments)
+    return FetchPlan(0, stored.page_count, everything)
+
+
 def _here(
     stored: StoredFile, page_map: Hashes, stage_place: Path | PageFile, live_place: Path | PageFile | None
 ) -> NDArray[np.bool_]:

@@ -41,7 +41,7 @@ class SingleFile:
                 self._size_bytes = os.fstat(self._descriptor).st_size
             self._was_empty = self._size_bytes == 0
             return
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             self._was_empty = os.fstat(self._descriptor).st_size == 0
             os.ftruncate(self._descriptor, size_bytes)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from backupd.model.position import Position
 from backupd.model.records import LogFile, StoredFile
@@ -50,6 +50,13 @@ class RestoreTarget(Protocol):
 
     def facts(self) -> TargetFacts:
         """What is there now; changes nothing."""
+        ...
+
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:
+        """How many transactions are here that were committed after ``position``, and after ``at`` when it is given.
+
+        None when nobody can say, as where the log does not go back so far.
+        """
         ...
 
     def begin(self, run_id: str, *, force: bool = False) -> None:
@@ -110,4 +117,25 @@ class RestoreTarget(Protocol):
 
     def abandon(self, *, keep_stage: bool = False) -> None:
         """Undo ``begin``; the live files are as they were. ``keep_stage`` leaves the pages for a run that resumes."""
+        ...
+
+
+@runtime_checkable
+class LooksAround(Protocol):
+    """A restored place that a person may look around in, before anything else is done with it."""
+
+    def open_up(self) -> Sequence[str]:
+        """Let it be read, by this host's users of the right name only; answers with commands that show how.
+
+        Raises:
+            NotHealthy: nothing is restored there, or it cannot be started.
+        """
+        ...
+
+    def is_open(self) -> bool:
+        """Whether something runs there that ``close_up`` would end."""
+        ...
+
+    def close_up(self) -> bool:
+        """End what ``open_up`` began; False when nothing ran."""
         ...

@@ -131,8 +131,10 @@ class Writer(Protocol):
         """``active``, the name of a copy, or a directory. Raises Refused for a passive."""
         ...
 
-    def seed_target(self) -> RestoreTarget | None:
+    def seed_target(self, *, asked: bool = False) -> RestoreTarget | None:
         """The passive as the target of a seed from the archive; None where it is seeded from the active (``seed``).
+
+        ``asked``: a person wants it from the archive, whatever the policy prefers; None then says that it cannot be.
 
         Raises:
             Refused, NotHealthy: the pair cannot be seeded now.

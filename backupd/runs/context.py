@@ -93,6 +93,7 @@ class RunContext:
         state_dir: this database's directory of local state.
         second: the same database with the policy's second archive as its archive; None when it names none.
         first: in such a second one, the context that it belongs to.
+        reads_only: nothing may be written to the archive, no lease and no verdict either.
         run: the run that holds the lease now.
         commit_finder: what looks into this engine's log files.
     """
@@ -118,6 +119,7 @@ class RunContext:
     commit_finder: Callable[[], CommitFinder] = field(default=_no_finder, repr=False)
     second: RunContext | None = field(default=None, repr=False)
     first: RunContext | None = field(default=None, repr=False)
+    reads_only: bool = False
     run: OneRun | None = field(default=None, repr=False)
     _reading: DatabaseArchive | None = field(default=None, repr=False)
     _writing: DatabaseArchive | None = field(default=None, repr=False)

@@ -8,7 +8,7 @@ from backupd.model.states import RunState
 from backupd.runs.context import RunContext
 from backupd.runs.one_run import one_run
 from backupd.runs.recover import recover_under_lease
-from backupd.runs.seed import seed_passive
+from backupd.runs.seed import seed_from_archive, seed_passive
 
 _POLL_SECONDS = 0.25
 
@@ -26,10 +26,14 @@ def resume(context: RunContext) -> str:
     return f"the passive of {context.database} catches up"
 
 
-def seed(context: RunContext, wait_seconds: float = 600.0) -> tuple[str, ...]:
+def seed(context: RunContext, wait_seconds: float = 600.0, *, source: str = "best") -> tuple[str, ...]:
     """Make the passive anew, and wait for it up to ``wait_seconds``.
 
+    ``source``: ``best`` (the archive where the engine can go on from there, else the active), ``archive`` (nothing
+    of the active is read, or nothing is done) or ``active``.
+
     Raises:
+        Refused: it cannot be seeded from the source that was named.
         Busy: another run works on the database.
         NotHealthy: the active cannot be read.
     """
@@ -37,7 +41,7 @@ def seed(context: RunContext, wait_seconds: float = 600.0) -> tuple[str, ...]:
         notes = list(recover_under_lease(context))
         run = context.journal.begin_run(database=context.database, kind=RunKind.SEED)
         try:
-            notes.extend(seed_passive(context, run.id))
+            notes.extend(_seed(context, run.id, source))
             with context.writer.replication():
                 state = _await_healthy(context, wait_seconds)
         except BaseException as error:
@@ -52,6 +56,15 @@ def seed(context: RunContext, wait_seconds: float = 600.0) -> tuple[str, ...]:
         notes.append(f"take a full if a new history began: backupctl backup {context.database} --type full")
         context.journal.finish(run.id, RunState.COMPLETE, notes[-2])
         return tuple(notes)
+
+
+def _seed(context: RunContext, run_id: str, source: str) -> tuple[str, ...]:
+    if source == "archive":
+        return seed_from_archive(context, run_id)
+    if source == "active":
+        context.writer.seed()
+        return ()
+    return seed_passive(context, run_id)
 
 
 def _await_healthy(context: RunContext, wait_seconds: float) -> CopyState:

@@ -37,6 +37,8 @@ class OneRun:
             ArchiveUnreachable: it cannot be written, and this run must have it.
         """
         needed = self._must or writes
+        if self._context.reads_only:
+            return  # a prune meanwhile would be found as damage, and the other holder's run is not to be waited for
         if self.lease is None and (needed or not self._tried):
             self._tried = True
             lease = _new_lease(self._context, archive, self._run)

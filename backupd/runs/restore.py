@@ -79,7 +79,8 @@ def run_restore(
         ArchiveUnreachable: the archive went away; nothing was written over live data.
     """
     with one_run(context, f"restore of {context.database} to {plan.target}", patient=True):
-        notes = list(recover_under_lease(context, keep_stage=True))
+        # Where the archive is only read there is no pair and no earlier run that could have died.
+        notes = [] if context.reads_only else list(recover_under_lease(context, keep_stage=True))
         plan = judge_again(context, plan)
         _refuse_blocked(plan)
         run = context.journal.begin_run(

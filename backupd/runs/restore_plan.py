@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.decide.drill import expected_seconds
-from backupd.decide.page_files import bases_of_file
+from backupd.decide.near_points import GoodPoint, NearPoints, near_points
 from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
 from backupd.errors import DamageFound, NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.position import Position
-from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch
 from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
-from backupd.runs import restore_words
+from backupd.runs import restore_bytes, restore_words
 from backupd.runs.context import RunContext
 from backupd.runs.drill_facts import past_drills
-from backupd.runs.fitness import Verdicts, unfit_backups, verdicts_by_backup
+from backupd.runs.fitness import unfit_backups, verdicts_by_backup, verified_backups
 from backupd.runs.needed import needed_objects
-from backupd.runs.rebuild import LOGS_AHEAD_MAX
 from backupd.runs.rolled_back import rolled_back
 
 if TYPE_CHECKING:
-    from backupd.archive.database import DatabaseArchive
     from backupd.archive.listing import Listing
-
-# Room for a log file on its way, the engine's own files and the filesystem's tables.
-_SPARE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +51,7 @@ class RestorePlan:
     notes: tuple[str, ...]
     steps: tuple[str, ...]
     expected_seconds: float | None = None
+    near: NearPoints = field(default_factory=lambda: NearPoints(None, None))
 
     @property
     def role(self) -> str:
@@ -135,7 +130,16 @@ class RestorePlan:
             "notes": list(self.notes),
             "steps": list(self.steps),
             "expected_seconds": None if self.expected_seconds is None else round(self.expected_seconds, 3),
+            "good_before": _point_json(self.near.before),
+            "good_after": _point_json(self.near.after),
         }
+
+
+def _point_json(point: GoodPoint | None) -> JsonValue:
+    if point is None:
+        return None
+    at, place = point.at.isoformat(), str(point.position)
+    return {"backup": point.backup, "at": at, "position": place, "verified": point.verified}
 
 
 def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active") -> RestorePlan:
@@ -157,11 +161,14 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
     archive = context.archive()
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
-    route = _route(context, wish, archive, listing, verdicts)
-    with needed_objects(route.full.record.id):
-        fetches = _fetches(archive, route, place)
+    unfit = unfit_backups(archive, listing, verdicts)
+    route = _route(context, wish, listing, unfit)
     total = sum(file.size_bytes for file in route.full.record.files)
-    needed = total + _log_room(route, facts) + _SPARE_BYTES - _staged_bytes(place, route)
+    needed = restore_bytes.needed(place, route, facts)
+    with needed_objects(route.full.record.id):
+        # Page maps cost memory by the size that the record says; what does not fit on the disk is not looked at.
+        fits = needed <= facts.free_bytes
+        fetches = restore_bytes.fetches(archive, route, place) if fits else restore_bytes.whole_fetches(route)
     fetch_bytes = sum(fetch.fetch_bytes for fetch in fetches)
     log_bytes = sum(stored.stored_bytes for stored in route.logs)
     return RestorePlan(
@@ -176,17 +183,16 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         total_bytes=total,
         log_bytes=log_bytes,
         present=restore_words.present(facts),
-        lost=restore_words.lost(context, facts, route, listing.backups),
+        lost=restore_words.lost(context, facts, route, listing.backups, _lost_commits(place, route, facts)),
         blockers=restore_words.blockers(context, facts, needed),
         notes=tuple(str(reason) for reason in (*route.reasons, *rolled_back(context, listing.by_id()))),
         steps=restore_words.steps(context, facts, route),
         expected_seconds=expected_seconds(past_drills(verdicts), fetch_bytes, log_bytes),
+        near=near_points(route, listing.backups, unfit=unfit, verified=verified_backups(archive, listing, verdicts)),
     )
 
 
-def _route(
-    context: RunContext, wish: RestoreWish, archive: DatabaseArchive, listing: Listing, verdicts: Verdicts
-) -> RestorePath:
+def _route(context: RunContext, wish: RestoreWish, listing: Listing, unfit: Mapping[str, str]) -> RestorePath:
     """The path to the wished state; a damaged record is never silently walked around."""
     damage = listing.findings
     if not listing.backups and not damage:
@@ -199,7 +205,7 @@ def _route(
     if damage and wish == RestoreWish.latest():
         raise _damaged(context, wish, listing)
     try:
-        return find_restore_path(wish, listing.backups, unfit=unfit_backups(archive, listing, verdicts))
+        return find_restore_path(wish, listing.backups, unfit=unfit)
     except NotFound as error:
         if damage:
             raise _damaged(context, wish, listing) from error
@@ -237,43 +243,23 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
     """The same plan with the target as it is now: what is there, what would be lost, what blocks."""
     place = context.writer.restore_target(plan.target)
     facts = place.facts()
-    needed = plan.total_bytes + _log_room(plan.route, facts) + _SPARE_BYTES - _staged_bytes(place, plan.route)
+    needed = restore_bytes.needed(place, plan.route, facts)
     return replace(
         plan,
         facts=facts,
         present=restore_words.present(facts),
-        lost=restore_words.lost(context, facts, plan.route, context.archive().list().backups),
+        lost=restore_words.lost(
+            context, facts, plan.route, context.archive().list().backups, _lost_commits(place, plan.route, facts)
+        ),
         blockers=restore_words.blockers(context, facts, needed),
     )
 
 
-def _log_room(route: RestorePath, facts: TargetFacts) -> int:
-    """Where log is only lent, the few largest need room; else all of it."""
-    sizes = [stored.log.size_bytes for stored in route.logs]
-    return sum(sizes) if facts.keeps_log else sum(sorted(sizes)[-LOGS_AHEAD_MAX - 2 :])
-
-
-def _fetches(archive: DatabaseArchive, route: RestorePath, place: RestoreTarget) -> list[FetchPlan]:
-    return [
-        plan_fetch(
-            file,
-            archive.store,
-            place.stage_file(file),
-            place.live_file(file),
-            bases=bases_of_file(route.pages_from, file),
-            keys=archive.keys,
-        )
-        for file in reversed(route.full.record.files)
-    ]
-
-
-def _staged_bytes(place: RestoreTarget, route: RestorePath) -> int:
-    """What an interrupted restore has put on the stage already; it needs no new space."""
-    staged = 0
-    for file in route.full.record.files:
-        staged_file = place.stage_file(file)
-        try:
-            staged += staged_file.stat().st_blocks * 512 if isinstance(staged_file, Path) else 0
-        except OSError:
-            continue
-    return staged
+def _lost_commits(place: RestoreTarget, route: RestorePath, facts: TargetFacts) -> int | None:
+    """Counted by the target's own log; to a time, from the log file on in which that lies."""
+    if facts.role == "directory" or not facts.exists:
+        return None
+    start = route.until or (route.logs[-1].log.start if route.logs else route.full.record.log_end)
+    if facts.position is not None and not facts.position.same_history(start):
+        return None
+    return place.commits_after(start, route.at)

@@ -24,9 +24,13 @@ def present(facts: TargetFacts) -> str:
 
 
 def lost(
-    context: RunContext, facts: TargetFacts, route: RestorePath, backups: tuple[ArchivedBackup, ...]
+    context: RunContext,
+    facts: TargetFacts,
+    route: RestorePath,
+    backups: tuple[ArchivedBackup, ...],
+    commits: int | None = None,
 ) -> tuple[str, ...]:
-    """What the target has and the restored state has not, in position and in time."""
+    """What the target has and the restored state has not, in position, transactions (if they were counted) and time."""
     if facts.role == "directory":
         return (f"the file {facts.path} would be replaced",) if facts.exists else ()
     if not facts.exists:
@@ -44,6 +48,8 @@ def lost(
         sentences.append(f"{here.offset - end.offset} {unit} of log: it stands at {here}, the restored state at {end}")
     elif route.at is not None:
         sentences.append(f"every commit after {route.at.isoformat()} (it stands at {here})")
+    if commits:
+        sentences.append("one transaction" if commits == 1 else f"{commits:,} transactions that were committed since")
     moment = route.at or _known_until(end, backups)
     if moment is not None and (here is None or here != end):
         sentences.append(

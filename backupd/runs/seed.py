@@ -5,7 +5,7 @@ from __future__ import annotations
 from backupd.archive.listing import Listing
 from backupd.decide.restore_path import RestorePath
 from backupd.decide.seed_path import find_seed_path
-from backupd.errors import BackupdError, DamageFound, KeyMissing, NotFound, NotHealthy
+from backupd.errors import BackupdError, DamageFound, KeyMissing, NotFound, NotHealthy, Refused
 from backupd.ports import RestoreTarget
 from backupd.runs.context import RunContext
 from backupd.runs.fitness import unfit_backups
@@ -40,6 +40,33 @@ def seed_passive(context: RunContext, run_id: str, *, only_from_archive: bool = 
         context.writer.seed()
         because = f"{error.problem}: {error.because}"
         return (f"the passive was copied from the active, for it could not be seeded from the archive ({because})",)
+    return (f"the passive was seeded from the archive: {', '.join(route.backups)}, and streams the rest",)
+
+
+def seed_from_archive(context: RunContext, run_id: str) -> tuple[str, ...]:
+    """Seed the passive from the archive or not at all: none of the active's files is read, whatever goes wrong.
+
+    Answers with sentences.  The caller holds the lease.
+
+    Raises:
+        Refused: the engine cannot do it, or the archive does not reach to where the active's log begins.
+        NotHealthy, DamageFound, KeyMissing: it failed; the passive's files are as they were.
+    """
+    target = context.writer.seed_target(asked=True)
+    if target is None:
+        raise Refused(
+            f"the passive of {context.database} cannot be seeded from the archive",
+            because=f"a passive of the engine {context.engine} is made by replication, page by page from the active",
+            next_step=f"let replication do it, which reads the active once: backupctl copy seed {context.database}",
+        )
+    route = _route(context)
+    if route is None:
+        raise Refused(
+            f"the passive of {context.database} cannot be seeded from the archive",
+            because="no full and log of it reach to where the log begins that the active still holds",
+            next_step=f"take what is there from the active: backupctl copy seed {context.database} --from active",
+        )
+    _from_archive(context, target, route, run_id)
     return (f"the passive was seeded from the archive: {', '.join(route.backups)}, and streams the rest",)
 
 

@@ -144,6 +144,8 @@ class _Run:
         Its bytes and seconds are those of the whole look.  What was read or found
         for one backup is said of every backup that shares it.
         """
+        if self._context.reads_only:
+            return
         at, seconds = self._context.clock.now(), self._planner.seconds
         for backup in self._archive.list().backups:
             record = backup.record

@@ -28,21 +28,25 @@ from backupd.model.records import (
 NAME = "db/orders-00000000/backup/20261122T010000Z-F-1a2b3c4d"
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-counts = st.integers(0, 2**63)
+counts = st.integers(0, 2**63 - 1)
+objects = st.from_regex(r"db/orders-00000000/[a-z]{3,4}/[0-9a-f]{6}", fullmatch=True)
 times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=2))]))
 positions = st.builds(Position, st.text("0123456789abcdef", min_size=1, max_size=16), counts)
-segments = st.builds(StoredSegment, texts, counts, counts, counts, counts, texts)
-files = st.builds(
-    StoredFile,
-    texts,
-    counts,
-    counts,
-    counts,
-    texts,
-    st.lists(segments, max_size=3).map(tuple),
-    st.builds(StoredMap, texts, counts, counts, texts),
-    st.integers(1, 2**20),
-)
+segments = st.builds(StoredSegment, objects, counts, st.integers(1, 2**40), counts, counts, texts)
+
+
+@st.composite
+def stored_files(draw: st.DrawFn) -> StoredFile:
+    page_bytes, page_count = draw(st.sampled_from([512, 4096, 8192, 65536])), draw(st.integers(0, 2**40))
+    block_pages = draw(st.integers(2**19 // page_bytes, 2**26 // page_bytes))
+    path = draw(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0."), min_size=1, max_size=20))
+    size_bytes, blake3 = page_bytes * page_count, draw(texts)
+    page_map = StoredMap(draw(objects), page_count, draw(counts), draw(texts))
+    found = tuple(draw(st.lists(segments, max_size=3)))
+    return StoredFile(path, size_bytes, page_bytes, page_count, blake3, found, page_map, block_pages)
+
+
+files = st.lists(stored_files(), max_size=3, unique_by=lambda file: file.path.casefold()).map(tuple)
 logs = st.builds(
     LogFile,
     texts,
@@ -60,7 +64,7 @@ records = st.builds(
     BackupRecord,
     id=texts,
     database=texts,
-    engine=texts,
+    engine=st.sampled_from(["sqlite", "another"]),
     type=st.sampled_from(BackupType),
     source_copy=texts,
     source_role=texts,
@@ -73,8 +77,8 @@ records = st.builds(
     parent=st.none() | texts,
     parent_sha256=st.none() | texts,
     nonce=texts,
-    files=st.lists(files, max_size=3).map(tuple),
-    logs=st.lists(st.builds(StoredLog, logs, texts, counts, texts), max_size=3).map(tuple),
+    files=files,
+    logs=st.lists(st.builds(StoredLog, logs, objects, counts, texts), max_size=3).map(tuple),
     frozen_seconds=st.none() | st.floats(0, 100),
     provider=st.none() | texts,
     read_bytes=counts,

@@ -170,9 +170,12 @@ def test_the_service_is_small(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "because"), [(b"n\n", "was not yes"), (b"\n", "was not yes"), (b"\x04", "was not yes")]
+    ("typed", "because"),
+    [(b"y\n", "was not orders"), (b"yes\n", "was not orders"), (b"\n", "was not orders"), (b"\x04", "was not orders")],
 )
-def test_on_a_terminal_a_restore_asks_and_only_yes_agrees(typed: bytes, because: str, house: House) -> None:
+def test_on_a_terminal_a_restore_over_live_data_wants_the_database_s_name(
+    typed: bytes, because: str, house: House
+) -> None:
     before = house.active.read_bytes()
     keyboard, terminal = os.openpty()
     os.write(keyboard, typed)
@@ -190,7 +193,7 @@ def test_on_a_terminal_a_restore_asks_and_only_yes_agrees(typed: bytes, because:
         os.close(keyboard)
         os.close(terminal)
     assert said.returncode == 4, said.stderr
-    assert said.stderr.startswith(f"overwrite {house.active}? [y/N] ")
+    assert said.stderr.startswith(f"to overwrite {house.active}, type the name of the database (orders): ")
     assert because in said.stderr
     assert "will be lost" in said.stdout or "nothing is lost" in said.stdout
     assert house.active.read_bytes() == before

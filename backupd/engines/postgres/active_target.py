@@ -19,6 +19,7 @@ from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.cluster_check import hold_log
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.live_directory import LiveDirectory
+from backupd.engines.postgres.lost_commits import commits_after
 from backupd.engines.postgres.must_seed import note_must_seed
 from backupd.engines.postgres.postmaster import find_strangers
 from backupd.engines.postgres.recovery import Recovered
@@ -29,6 +30,7 @@ from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.swap import WAL, Room
 from backupd.engines.postgres.volume_table import Tablespace
 from backupd.errors import BackupdError, NotHealthy, Refused
+from backupd.model.position import Position
 from backupd.model.records import StoredFile
 from backupd.ports import PageFile, TargetFacts
 
@@ -83,6 +85,14 @@ class ActiveTarget(StagedTarget):
         self._stage.wal = wal_room(self.path)
         self._note_rooms()
         self._begun = True
+
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:
+        """See ``ports.RestoreTarget``."""
+        try:
+            waldump = self._live.control.program("pg_waldump")
+        except NotHealthy:
+            return None
+        return commits_after(waldump, self.path / WAL, position, at) if waldump is not None else None
 
     # --- the stage ----------------------------------------------------------
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from backupd.engines.postgres.volume_bounds import NEVER_STORED, OURS
 from backupd.engines.postgres.volume_table import TABLESPACES, Entry, Kind, Tablespace
 from backupd.errors import ConfigInvalid, NotHealthy, Refused
 from backupd.ports import Place
@@ -32,15 +33,6 @@ _EMPTIED = frozenset(
 _KEPT_BELOW = {"pg_wal": ("archive_status", "summaries")}
 SERVER_LOGS = frozenset({"log", "pg_log"})
 
-_OURS = frozenset({".backupd-snapshot", ".backupd-restore"})
-_LEFT_OUT = frozenset(
-    {
-        *("postmaster.pid", "postmaster.opts", "postgresql.auto.conf.tmp", "current_logfiles", "current_logfiles.tmp"),
-        *("backup_label", "backup_label.old", "tablespace_map", "tablespace_map.old"),
-        *("backup_manifest", "backup_manifest.tmp"),
-        *("recovery.signal", "standby.signal", "promote", "fallback_promote"),
-    }
-)
 _TEMPORARY = ("pgsql_tmp", "pg_internal.init")  # beginnings of names, anywhere
 
 _RELATION_DIRECTORY = re.compile(r"global|base/\d+|pg_tblspc/\d+/PG_[^/]+/\d+")
@@ -141,7 +133,7 @@ class _Walk:
         prefix = f"{path}/" if path else ""
         for it in found:
             below = prefix + it.name
-            if it.name.startswith(_TEMPORARY) or it.name in _OURS or (not path and it.name in _LEFT_OUT):
+            if it.name.startswith(_TEMPORARY) or it.name in OURS or (not path and it.name in NEVER_STORED):
                 continue
             try:
                 if it.is_symlink():

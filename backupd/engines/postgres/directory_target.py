@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from backupd.engines.postgres import look_around
 from backupd.engines.postgres.active_target import free_bytes
 from backupd.engines.postgres.live_directory import LiveDirectory, owner_for
 from backupd.engines.postgres.owner import Owner, sync_tree
 from backupd.engines.postgres.recovery import AUTO_CONF
 from backupd.engines.postgres.restore_rooms import link_staged, open_room, unwritable
 from backupd.engines.postgres.scratch import ScratchCluster, refuse_out_of_reach
+from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.swap import RESTORED_SUFFIX, Room, carry_out, plan_swap
@@ -53,6 +55,8 @@ class DirectoryTarget(StagedTarget):
         choices: what holds for every restore.
         like: whose the files become when the directory is not there or is root's: the active's owner.
     """
+
+    writes_elsewhere = False
 
     def __init__(self, directory: Path, choices: RestoreChoices, *, like: Owner | None = None) -> None:
         main = Room(directory)
@@ -174,6 +178,23 @@ class DirectoryTarget(StagedTarget):
             step("pg.restore.abandon")
             shutil.rmtree(self.path / TABLESPACE_DIRECTORY, ignore_errors=True)
             live.clear(journal)
+
+    # --- to look around -----------------------------------------------------------
+
+    def open_up(self) -> Sequence[str]:
+        """See ``ports.LooksAround``: a server that answers on a socket in the directory."""
+        return look_around.start(self._restored(), self.roles_to_ask)
+
+    def is_open(self) -> bool:
+        """See ``ports.LooksAround``."""
+        return self._restored().is_running()
+
+    def close_up(self) -> bool:
+        """See ``ports.LooksAround``."""
+        return look_around.stop(self._restored())
+
+    def _restored(self) -> PgControl:
+        return PgControl(self.path, bin_directory=self._choices.options.bin_directory, owner=self._owner)
 
     def _live(self) -> LiveDirectory:
         options = self._choices.options

@@ -39,12 +39,14 @@ def locate_tablespaces(
         foreign: places that belong to the other copy, when that is on this host too.
 
     Raises:
-        Refused: the only place that is known for one is the other copy's.
+        Refused: the only place that is known for one is the other copy's, or holds other things.
     """
     taken = {os.path.realpath(place) for place in foreign}
     found = {}
     for tablespace in wanted:
         place = here.get(tablespace.oid, Path(tablespace.location))
+        if tablespace.oid not in here:
+            _refuse_odd(tablespace.oid, place)
         if os.path.realpath(place) in taken:
             raise Refused(
                 f"tablespace {tablespace.oid} has no place on the active",
@@ -54,6 +56,23 @@ def locate_tablespaces(
             )
         found[tablespace.oid] = place
     return found
+
+
+def _refuse_odd(oid: int, place: Path) -> None:
+    """A place that only the backup names holds tablespaces only, or is not there. Raises Refused."""
+    try:
+        others = sorted(name for name in os.listdir(place) if not name.startswith(("PG_", "lost+found", ".backupd")))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        others = [error.strerror or str(error)]
+    if others:
+        raise Refused(
+            f"tablespace {oid} has no place on the active",
+            because=f"the backup has it in {place}, and other things are there: {others[0]}",
+            next_step=f"make a directory for it and the link {TABLESPACES}/{oid} "
+            "in the active's data directory, then restore again",
+        )
 
 
 def tablespace_room(place: Path, major: int) -> Room:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backupd.engines.postgres.volume_files import VolumeFiles
 
 LABEL = "backup_label"
+_SMALL_BYTES_MAX = 256 << 20  # a table of two million files
 # Directories that a server needs and that a backup leaves empty or out.
 _NEEDED = (
     "pg_commit_ts", "pg_dynshmem", "pg_logical/mappings", "pg_logical/snapshots", "pg_notify", "pg_replslot",
@@ -99,7 +100,21 @@ class RestoreStage:
         """Where the table or the control file is fetched to; None for the volume."""
         if stored.path == TABLE:
             self._table = None
+        if stored.path in (TABLE, CONTROL) and stored.size_bytes > _SMALL_BYTES_MAX:
+            raise DamageFound(
+                f"the record of the backup cannot be right about {stored.path}",
+                because=f"it says that this file has {stored.size_bytes} bytes, and {_SMALL_BYTES_MAX} is the most",
+                next_step="backupctl verify --level data, then restore from another full",
+            )
         return self.main.own / stored.path if stored.path in (TABLE, CONTROL) else None
+
+    def refuse_table(self, stored: StoredFile) -> None:
+        """The table was fetched, and the volume is not the one that it describes. Raises DamageFound."""
+        raise DamageFound(
+            "the backup's pages do not fit its table of files",
+            because=f"the table is of {self.table().size_bytes} bytes, and {stored.path} has {stored.size_bytes}",
+            next_step="backupctl verify --level data, then restore from another full",
+        )
 
     def no_volume(self) -> Path:
         """A place where nothing is: what stands for the volume while its table is not known."""

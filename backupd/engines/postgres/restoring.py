@@ -70,9 +70,9 @@ def _roles_to_ask(copies: Iterable[PgCopy]) -> Iterator[str]:
     yield "postgres"
 
 
-def seed_target(writer: PostgresWriter) -> RestoreTarget | None:
-    """The passive for a seed from the archive; None where the policy wants it from the active."""
-    if writer.options.seed != "archive":
+def seed_target(writer: PostgresWriter, *, asked: bool) -> RestoreTarget | None:
+    """The passive for a seed from the archive; None where the policy wants it from the active, and nobody asked."""
+    if writer.options.seed != "archive" and not asked:
         return None
     from backupd.engines.postgres.seed_target import SeedTarget
 

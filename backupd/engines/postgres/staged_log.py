@@ -25,6 +25,7 @@ from backupd.model.position import Position
 from backupd.model.records import LogFile
 from backupd.steps import step
 
+_TIMELINES_MAX = 1 << 14
 _KEPT = "# this timeline was used; backupd keeps its number from being taken\n"
 
 
@@ -141,12 +142,14 @@ class StagedLog:
         size, first = facts.wal_segment_bytes, segment_of(facts.start_lsn, facts.wal_segment_bytes)
         end = max(self.end, facts.stop_lsn)
         here = {named[1] for path in self.directory.glob("*") if (named := parse_segment_name(path.name, size))}
-        missing = [segno for segno in range(first, segment_end(end, size) // size) if segno not in here]
-        if missing:
+        wanted = range(first, segment_end(end, size) // size)
+        missing_count = len(wanted) - sum(segno in wanted for segno in here)
+        if missing_count:
+            missing = next(segno for segno in wanted if segno not in here)
             raise DamageFound(
                 "log that the restored pages need is missing",
-                because=f"segment {segment_name(facts.timeline, missing[0], size)} is not in the backup"
-                + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
+                because=f"segment {segment_name(facts.timeline, missing, size)} is not in the backup"
+                + (f", and {missing_count - 1} more" if missing_count > 1 else ""),
                 next_step="backupctl verify --level data, then restore from another full",
             )
 
@@ -156,6 +159,9 @@ def used_histories(known: Mapping[str, str], beside: Iterable[Path], newest_used
 
     A server looks for the next unused number from file to file, so there is one for each number,
     at least up to ``newest_used``.
+
+    Raises:
+        DamageFound: so many timelines cannot have been.
     """
     found = dict(known)
     newest = max([newest_used, *(number for name in found if (number := parse_history_name(name)))])
@@ -171,6 +177,12 @@ def used_histories(known: Mapping[str, str], beside: Iterable[Path], newest_used
             elif len(name) >= 24 and name[:24].isalnum():
                 number = int(name[:8], 16) if set(name[:24]) <= set("0123456789ABCDEF") else None
             newest = max(newest, number or 1)
+    if newest > _TIMELINES_MAX:
+        raise DamageFound(
+            f"the backup says that there were {newest} timelines",
+            because=f"no cluster has had more than {_TIMELINES_MAX}, and each would need a file here",
+            next_step="restore from another backup, and look who can write to the archive",
+        )
     for number in range(2, newest + 1):
         found.setdefault(history_name(number), _KEPT)
     return found

@@ -72,6 +72,8 @@ class StagedTarget:
 
     # --- what the targets differ in ------------------------------------------
 
+    writes_elsewhere = True  # a cluster may have tablespaces anywhere
+
     def locate(self, tablespaces: Sequence[Tablespace]) -> Mapping[int, Path]:
         """Where each tablespace of the backup belongs. Raises Refused."""
         raise NotImplementedError
@@ -79,6 +81,10 @@ class StagedTarget:
     def used_wal(self) -> Sequence[Path]:
         """Directories with history files whose numbers are taken."""
         return ()
+
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:  # noqa: ARG002 - nothing is here
+        """See ``ports.RestoreTarget``."""
+        return None
 
     # --- pages and log --------------------------------------------------------
 
@@ -89,9 +95,12 @@ class StagedTarget:
             return small
         table = self._stage.known_table(stored)
         if table is None:
+            if self._begun:
+                self._stage.refuse_table(stored)
             return self._stage.no_volume()
         if not self._begun:
             return self._stage.volume()
+        self.control().bin_directory()  # a host without these programs is told so before all is fetched
         located = self.locate(table.header.tablespaces)
         self._refuse_shared(located)
         self._stage.tablespaces = {oid: self._tablespace_room(place) for oid, place in located.items()}
@@ -163,7 +172,7 @@ class StagedTarget:
         stage, facts = self._stage, self._stage.header
         stage.complete(beside=self.used_wal())
         control = self.control()
-        refuse_new_tablespaces(control, stage.path / WAL, facts)
+        refuse_new_tablespaces(control, stage.path / WAL, facts, elsewhere=self.writes_elsewhere)
         wish = RecoveryWish(
             history=until.history if until is not None else stage.log.last_history,
             until=until,

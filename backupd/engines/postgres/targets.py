@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from backupd.engines.mounts import same_or_inside
 from backupd.engines.postgres.active_target import ActiveTarget
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.directory_target import DirectoryTarget
@@ -42,10 +43,9 @@ def choose_target(
             because="neither server says which copy that is, and their files do not either",
             next_step="name the copy that shall be the active, or restore to a directory",
         )
-    here = Path(os.path.realpath(target))
-    if passive is not None and any(_overlap(here, place) for place in _places(passive)):
+    if passive is not None and any(same_or_inside(target, place) for place in _places(passive)):
         raise _passive(target, database, passive)
-    if active is not None and any(_overlap(here, place) for place in _places(active)):
+    if active is not None and any(same_or_inside(target, place) for place in _places(active)):
         raise Refused(
             f"cannot restore to {target}",
             because=f"the active copy ({active.name}) lives there, and replacing it needs its server to be told",
@@ -68,10 +68,6 @@ def _places(copy: PgCopy) -> list[Path]:
     wal = wal_room(copy.data_directory)
     more = [*linked_tablespaces(copy.data_directory).values(), *([wal.place] if wal else [])]
     return [Path(os.path.realpath(place)) for place in (copy.data_directory, *more)]
-
-
-def _overlap(here: Path, place: Path) -> bool:
-    return here.is_relative_to(place) or place.is_relative_to(here)
 
 
 def _owner_of(*copies: PgCopy | None) -> Owner | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +60,8 @@ class VolumeFiles:
         self._size_bytes = 0
         self._was_empty = True
         self._made: set[str] = set()  # files that were empty or not there: their zeros are there already
+        self._alike: set[str] = set()  # names that a filesystem may take for one, and the files that they are
+        self._inodes: set[tuple[int, int]] = set()
         self._descriptors = Descriptors(self._open_file)
         self._sync: FilesystemSync | None = None
 
@@ -86,6 +90,9 @@ class VolumeFiles:
             raise ValueError(f"the volume has {size_bytes} bytes, and its table says {self._table.size_bytes}")
         self._flags = os.O_RDWR
         self._made.clear()
+        self._inodes.clear()
+        folded = Counter(_folded(entry.path) for entry in self._table.entries)
+        self._alike = {path for path, count in folded.items() if count > 1}
         step("pg.pages.make-files")
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in self._table.entries:
@@ -186,6 +193,7 @@ class VolumeFiles:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             facts = os.fstat(descriptor)
+            self._refuse_second_name(entry, facts, path)
             if not facts.st_size:
                 self._made.add(entry.path)
             if facts.st_size != entry.size_bytes:
@@ -194,6 +202,14 @@ class VolumeFiles:
             os.fchmod(descriptor, 0o600 | entry.mode & (0o100 | self._group_bits))
         finally:
             os.close(descriptor)
+
+    def _refuse_second_name(self, entry: Entry, facts: os.stat_result, path: Path) -> None:
+        """Where a filesystem does not tell two names apart, the second file would be written over the first."""
+        if _folded(entry.path) not in self._alike:
+            return
+        if (facts.st_dev, facts.st_ino) in self._inodes:
+            raise FileExistsError(errno.EEXIST, "this filesystem does not tell its name from another one's", str(path))
+        self._inodes.add((facts.st_dev, facts.st_ino))
 
     def _give(self, path: Path, descriptor: int | None) -> None:
         if self._owner is not None and os.geteuid() == 0:
@@ -204,6 +220,10 @@ class VolumeFiles:
 
     def _open_file(self, path: str) -> int:
         return os.open(real_path(path, self._roots), self._flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _read_at(descriptor: int, view: memoryview, offset: int) -> None:

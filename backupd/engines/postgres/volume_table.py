@@ -27,6 +27,7 @@ from enum import StrEnum
 from typing import Any
 
 from backupd.engines.postgres.cluster import PAGE_BYTES, TABLE
+from backupd.engines.postgres.volume_bounds import check_facts, check_path
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn
 from backupd.errors import DamageFound
 
@@ -162,7 +163,7 @@ def decode(data: bytes) -> VolumeTable:
         number = 0
         table = VolumeTable(facts, tuple(entries), _whole(header["pages"]))
         _check(table)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as problem:
         what = f"{problem} is missing" if isinstance(problem, KeyError) else str(problem)
         raise _damage(f"line {number}: {what}" if number else what) from problem
     return table
@@ -170,10 +171,11 @@ def decode(data: bytes) -> VolumeTable:
 
 def _check(table: VolumeTable) -> None:
     """Every path once, in order, below a directory that is named before it; no two files on one page."""
+    check_facts(table.header)
     directories = {"."}
     before, page = "", 0
     for entry in table.entries:
-        _check_path(entry.path)
+        check_path(entry.path)
         if entry.path <= before:
             raise ValueError(f"{entry.path!r} stands after {before!r}")
         before = entry.path
@@ -186,12 +188,6 @@ def _check(table: VolumeTable) -> None:
         if entry.first_page < page or entry.first_page + entry.page_count > table.page_count:
             raise ValueError(f"{entry.path!r} does not lie where it can")
         page = entry.first_page + entry.page_count
-
-
-def _check_path(path: str) -> None:
-    parts = path.split("/")
-    if path != "." and (not all(parts) or {".", ".."} & set(parts) or "\0" in path):
-        raise ValueError(f"{path!r} is not a path below a data directory")
 
 
 def _entry_out(entry: Entry) -> dict[str, object]:

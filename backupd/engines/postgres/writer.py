@@ -150,11 +150,11 @@ class PostgresWriter:
 
         seed_by_copy(self)
 
-    def seed_target(self) -> RestoreTarget | None:
+    def seed_target(self, *, asked: bool = False) -> RestoreTarget | None:
         """See ``ports.Writer``."""
         from backupd.engines.postgres.restoring import seed_target
 
-        return seed_target(self)
+        return seed_target(self, asked=asked)
 
     def mark_suspect(self, because: str) -> None:
         """See ``ports.Writer``."""

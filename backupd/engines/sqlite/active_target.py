@@ -17,16 +17,19 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.durable import read_json, sync_directory
 from backupd.engines.sqlite.holders import processes_using
 from backupd.engines.sqlite.locks import lock_is_free
+from backupd.engines.sqlite.lost_commits import commits_after
 from backupd.engines.sqlite.pairfile import change_pair
 from backupd.engines.sqlite.restore_stage import RestoreStage, StagedTarget, stage_of
 from backupd.engines.sqlite.status import ask
 from backupd.errors import NotHealthy, Refused
+from backupd.model.position import Position
 from backupd.ports import ProcessUse, TargetFacts
 from backupd.steps import step
 
@@ -62,6 +65,10 @@ class ActiveTarget(StagedTarget):
             users=self._users(),
             free_bytes=room.f_bavail * room.f_frsize,
         )
+
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:
+        """See ``ports.RestoreTarget``; of log that is closed already."""
+        return commits_after(self._files.logs, position, at)
 
     def _users(self) -> tuple[ProcessUse, ...]:
         """Other programs that have the file or its log open; our own capture is none."""

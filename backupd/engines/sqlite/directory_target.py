@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import quote
 
 from backupd.durable import sync_directory
 from backupd.engines.sqlite.restore_stage import StagedTarget
@@ -104,6 +107,29 @@ class DirectoryTarget(StagedTarget):
                 because=f"{error.filename}: {error.strerror or error}",
                 next_step="fix its rights, then: backupctl recover",
             ) from None
+
+    def open_up(self) -> Sequence[str]:
+        """See ``ports.LooksAround``: a file needs no server; the commands only read it."""
+        if not self.path.is_file():
+            raise NotHealthy(
+                f"there is nothing to look at in {self.path.parent}",
+                because=f"{self.path.name} is not there",
+                next_step="restore it first, without --stop",
+            )
+        uri = shlex.quote(f"file:{quote(str(self.path))}?mode=ro")
+        return (
+            f"look around: sqlite3 {uri}",
+            f"a table: sqlite3 {uri} '.dump TABLE' | sqlite3 LIVE",
+            f"""rows: sqlite3 {uri} '.mode insert TABLE' 'SELECT * FROM TABLE WHERE ...' | sqlite3 LIVE""",
+        )
+
+    def is_open(self) -> bool:
+        """See ``ports.LooksAround``; nothing runs."""
+        return False
+
+    def close_up(self) -> bool:
+        """See ``ports.LooksAround``."""
+        return False
 
     def _refused(self, error: OSError) -> NotHealthy:
         return NotHealthy(

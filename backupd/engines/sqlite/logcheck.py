@@ -28,6 +28,9 @@ from backupd.engines.sqlite.logheader import (
 )
 from backupd.pages import lock_page_number
 
+_FAR_US = 200 * 366 * 86400 * 10**6  # 2170
+_RECORD_BYTES_MAX = 1 << 24  # of a control log, which is a stamp; it is read whole
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedLog:
@@ -120,8 +123,14 @@ def _check_shape(header: LogHeader) -> str:
     if header.kind.has_pages:
         if header.body_bytes != header.entries * wal.frame_bytes(header.page_bytes):
             return f"its body has {header.body_bytes} bytes, which are not {header.entries} entries"
+    elif header.body_bytes > _RECORD_BYTES_MAX:
+        return f"its record has {header.body_bytes} bytes, more than {_RECORD_BYTES_MAX}"
     elif header.entries != 1:
         return f"a {header.kind.name.lower()} record counts as one entry and not as {header.entries}"
+    if header.marks_count > header.entries:
+        return f"it has {header.marks_count} marks and {header.entries} entries"
+    if any(abs(at_us) > _FAR_US for at_us in (header.first_commit_us, header.last_commit_us)):
+        return "it was committed at a time that is none"
     if header.kind is LogKindCode.FRAMES and header.frame_last - header.frame_first + 1 != header.entries:
         return f"it says frames {header.frame_first} to {header.frame_last} and has {header.entries} entries"
     if header.kind is LogKindCode.CONTROL and header.checksum_after != header.checksum_before:

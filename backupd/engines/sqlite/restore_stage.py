@@ -44,10 +44,12 @@ class RestoreStage:
             if self._map is None:
                 self._map = PageMap.of_file(self.path, header.page_bytes)
             before = self._map.checksum
-            if header.kind.has_pages and before != header.checksum_before:
+            here, cut_from = (before, self._map.pages), (header.checksum_before, header.pages_before)
+            if header.kind.has_pages and here != cut_from:
                 raise DamageFound(
                     f"log {header.number} of history {header.history} does not fit the restored pages",
-                    because=f"it was cut from checksum {header.checksum_before:016x}, and this is {before:016x}",
+                    because=f"it was cut from {cut_from[1]} pages with the checksum {cut_from[0]:016x}, "
+                    f"and here are {here[1]} with {here[0]:016x}",
                     next_step="backupctl verify --level data, then restore from an older full",
                 )
             end = apply_partially(
@@ -101,6 +103,10 @@ class StagedTarget:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stage = RestoreStage(stage_of(path))
+
+    def commits_after(self, position: Position, at: datetime | None) -> int | None:  # noqa: ARG002 - no pair's log here
+        """See ``ports.RestoreTarget``."""
+        return None
 
     def stage_file(self, stored: StoredFile) -> Path:  # noqa: ARG002 - one file a database
         """See ``ports.RestoreTarget``."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.engines.mounts import real_place
 from backupd.engines.sqlite.active_target import ActiveTarget
 from backupd.engines.sqlite.directory_target import DirectoryTarget
 from backupd.errors import Refused
@@ -26,22 +26,18 @@ def choose_target(writer: SqliteWriter, target: str) -> RestoreTarget:
     if target in ("active", pair.active):
         return ActiveTarget(writer)
     passive, active = writer.copies[pair.passive], writer.copies[pair.active]
-    here = Path(os.path.realpath(target))
-    if target == pair.passive or here in (_real(passive), _real(passive.parent)):
+    here = real_place(target)
+    if target == pair.passive or here in (real_place(passive), real_place(passive.parent)):
         raise Refused(
             f"cannot restore to {target}",
             because=f"that is the passive copy ({pair.passive}), and restores go to the active only",
             next_step=f"backupctl restore {writer.database} --target active (the passive is seeded from it), "
             "or name a scratch directory",
         )
-    if here in (_real(active), _real(active.parent)):
+    if here in (real_place(active), real_place(active.parent)):
         raise Refused(
             f"cannot restore to {target}",
             because="the active copy lives there, and replacing it needs replication to be told",
             next_step=f"backupctl restore {writer.database} --target active",
         )
     return DirectoryTarget(Path(target).absolute(), file_name=active.name)
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))

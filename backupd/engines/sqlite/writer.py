@@ -278,7 +278,7 @@ class SqliteWriter:
 
         return choose_target(self, target)
 
-    def seed_target(self) -> RestoreTarget | None:
+    def seed_target(self, *, asked: bool = False) -> RestoreTarget | None:  # noqa: ARG002 - there is one way only
         """See ``ports.Writer``; replication seeds it from the active, page by page."""
         return None
 

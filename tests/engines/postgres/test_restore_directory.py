@@ -8,15 +8,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from backupd.demo.postgres_servers import PgPair
+from backupd.engines.postgres.closed_logs import CopyLog
 from backupd.engines.postgres.cluster import TABLE, PgOptions
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.control_file import CONTROL_PATH, ClusterState, read_control
 from backupd.engines.postgres.directory_target import DirectoryTarget
+from backupd.engines.postgres.facts import read_facts
+from backupd.engines.postgres.prepare import close_log
 from backupd.engines.postgres.staged_target import RestoreChoices
+from backupd.engines.postgres.tablespace_log import refuse_new_tablespaces
 from backupd.engines.postgres.targets import choose_target
 from backupd.engines.postgres.volume_table import VolumeTable, decode, encode
 from backupd.errors import BackupdError, DamageFound, NotFound, NotHealthy, Refused
@@ -283,6 +289,42 @@ def test_the_passive_is_never_a_target(story: tuple[PgPair, Taken, dict[str, obj
         assert caught.value.exit_status == 4
 
 
+def test_log_that_makes_a_tablespace_is_refused_for_it_would_write_elsewhere() -> None:
+    with a_pair(segment_mib=1) as pair:
+        taken = take(pair)
+        pair.b.stop()  # on one host, the standby would fall over it
+        place = pair.directory / "later"
+        pair.a.add_tablespace("later", place)
+        pair.a.psql("CREATE TABLE there (n int) TABLESPACE later")
+        with server_of(pair, "active") as active:
+            size = taken.facts.wal_segment_bytes
+            until = close_log(active, "test").position
+            facts = read_facts(active)
+        log = CopyLog(
+            pair.a.data,
+            system_identifier=int(facts.system_identifier),
+            major=facts.major,
+            segment_bytes=size,
+            server=None,
+        )
+        taken.logs += [(closed.log, closed.path.read_bytes()) for closed in log.closed(taken.end, until)]
+        pair.a.psql("DROP TABLE there")
+        pair.a.psql("DROP TABLESPACE later")
+        before = sorted(place.rglob("*"))
+        target = target_in(pair, pair.directory / "look")
+        target.begin("r")
+        fill(target, taken)
+        fill_log(target, taken)
+        with pytest.raises(Refused, match="outside of the directory"):
+            target.check(None, None)
+        assert sorted(place.rglob("*")) == before
+        target.abandon()
+        without = SimpleNamespace(program=lambda _: None)
+        with pytest.raises(NotHealthy, match="cannot be looked through"):
+            refuse_new_tablespaces(cast(Any, without), pair.a.data, taken.facts, elsewhere=False)
+        refuse_new_tablespaces(cast(Any, without), pair.a.data, taken.facts, elsewhere=True)
+
+
 def test_programs_of_another_version_are_refused(story: tuple[PgPair, Taken, dict[str, object]], scratch: Path) -> None:
     pair, taken, _ = story
     others = [major for major in (15, 16, 18) if major != pair.a.major]
@@ -291,10 +333,9 @@ def test_programs_of_another_version_are_refused(story: tuple[PgPair, Taken, dic
     target = target_in(pair, scratch)
     target._choices = replace(target._choices, options=PgOptions(bin_directory=bin_directory(others[0])))
     target.begin("r")
-    fill(target, taken)
-    fill_log(target, taken)
     with pytest.raises(NotHealthy, match="cannot serve a cluster") as caught:
-        target.check(None, None)
+        fill(target, taken)
+    assert not (scratch / ".backupd-restore" / "new").exists() or not list(scratch.rglob("PG_VERSION"))
     assert f"version {others[0]}" in caught.value.because
     target.abandon()
 

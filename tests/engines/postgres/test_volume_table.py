@@ -25,11 +25,15 @@ from backupd.errors import DamageFound
 
 PAGE = 8192
 
-NAMES = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=8).filter(
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
     lambda it: it not in {".", ".."}
 )
 LSNS = st.integers(0, 2**64 - 1)
-TEXTS = st.text(max_size=40)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+WORDS = st.text("abc_", min_size=1, max_size=8)
+PLACES = st.lists(WORDS, max_size=3).map(lambda parts: "/" + "/".join(parts))
+SETTINGS = st.dictionaries(WORDS, WORDS, max_size=3)
+HISTORIES = st.dictionaries(st.integers(2, 2**32 - 1).map(lambda number: f"{number:08X}.history"), TEXTS, max_size=3)
 
 
 @st.composite
@@ -53,9 +57,11 @@ def tables(draw: st.DrawFn) -> VolumeTable:
         backup_label=draw(TEXTS),
         tablespace_map=draw(TEXTS),
         data_checksums=draw(st.booleans()),
-        tablespaces=tuple(Tablespace(oid, draw(TEXTS)) for oid in draw(st.sets(st.integers(1, 2**32 - 1), max_size=3))),
-        settings=draw(st.dictionaries(TEXTS, TEXTS, max_size=3)),
-        history_files=draw(st.dictionaries(TEXTS, TEXTS, max_size=3)),
+        tablespaces=tuple(
+            Tablespace(oid, draw(PLACES)) for oid in draw(st.sets(st.integers(1, 2**32 - 1), max_size=3))
+        ),
+        settings=draw(SETTINGS),
+        history_files=draw(HISTORIES),
         provider=draw(TEXTS),
         mode=draw(st.sampled_from(["frozen", "moving"])),
     )
