@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,13 +25,11 @@ from backupd.cli.options import (
     YesOption,
 )
 from backupd.cli.origin import BinDirectoryOption, EndpointOption, FromOption, NameOption
-from backupd.cli.output import Cell
 from backupd.cli.question import agreed, typed
 from backupd.errors import ArchiveUnreachable, ConfigInvalid, DamageFound, Refused, UsageProblem
 
 if TYPE_CHECKING:
     from backupd.bootstrap import House
-    from backupd.decide.near_points import GoodPoint
     from backupd.decide.restore_path import RestoreWish
     from backupd.runs.context import RunContext
 
@@ -188,15 +186,14 @@ def _to_position(to: str, context: RunContext) -> RestoreWish:
     try:
         return RestoreWish.to_position(context.writer.parse_position(to.strip()))
     except ConfigInvalid as error:
-        raise _no_position(to, error.because) from error
+        raise _no_position(to, error.because, error.next_step) from error
 
 
-def _no_position(to: str, because: str) -> UsageProblem:
-    return UsageProblem(
-        f"--to {to} cannot be used",
-        because=because,
-        next_step="take a position from: backupctl show BACKUP, or give a time with --at",
-    )
+_OTHERWISE = "take a position from: backupctl show BACKUP, or give a time with --at"
+
+
+def _no_position(to: str, because: str, next_step: str = _OTHERWISE) -> UsageProblem:
+    return UsageProblem(f"--to {to} cannot be used", because=because, next_step=next_step)
 
 
 def _agree(database: str, plan: Any, *, yes: bool, may_ask: bool) -> None:

@@ -46,3 +46,10 @@ def test_what_the_engine_cannot_read_is_about_the_words() -> None:
         restore._to_position("0/1", context)
     assert caught.value.because == "it has no timeline"
     assert caught.value.lines()[0] == "error: --to 0/1 cannot be used"
+
+
+def test_what_the_engine_advises_is_said() -> None:
+    context: Any = Context()
+    with pytest.raises(UsageProblem) as caught:
+        restore._to_position("1/50331688", context)
+    assert caught.value.next_step == "look again"
