@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backupd import steps
 from tests.loop_mounts import loop_mount
@@ -17,6 +18,9 @@ def pytest_configure() -> None:
     """A shell's background job ignores SIGINT, and so would every program that a test starts and interrupts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes is the machine's affair, and no property.
+    settings.register_profile("properties", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("properties")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,6 +24,9 @@ from tests.s3_servers import keys_of_nobody, memory_process, moto_process, moto_
 
 STEPS_MAX = 400
 
+# Alone each takes a minute or three, and beside other work on two cores much longer.
+pytestmark = pytest.mark.timeout(2400)
+
 # The quick suite takes the run that has most to lose; `make test-all` takes them all.
 QUICK = {"full"}
 IN_DIRECTORIES = [
@@ -39,8 +42,7 @@ _BUCKETS = {
     "copy to the second archive": ("second",),
 }
 IN_BUCKETS = [
-    pytest.param((name, archives), id=f"{name}-s3", marks=[pytest.mark.slow, pytest.mark.timeout(2400)])
-    for name, archives in _BUCKETS.items()
+    pytest.param((name, archives), id=f"{name}-s3", marks=pytest.mark.slow) for name, archives in _BUCKETS.items()
 ]
 # moto takes four times as long as the server in memory.
 _ON_MOTO = {"full"}

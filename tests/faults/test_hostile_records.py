@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import resource
@@ -103,7 +104,7 @@ def test_whatever_a_record_says_nothing_outside_is_touched(scenes: Any, lies: li
     def change(content: Any) -> Any:
         for number, said in lies:
             places = places_in(content)
-            content = put(content, places[number % len(places)], said)
+            content = put(content, places[number % len(places)], copy.deepcopy(said))
         return content
 
     scene.say(record_of(scene), "record", change)
