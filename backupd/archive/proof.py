@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from backupd.archive.objects import check_stored
 from backupd.ports import ObjectStore, StoredObject
@@ -32,9 +32,13 @@ class Prover:
 
         Raises:
             DamageFound: an object is not what was stored.
+            RuntimeError: it was closed before; the caller has a bug.
         """
         while self._pending:
-            self.proven_bytes += self._pending[0].result()
+            try:
+                self.proven_bytes += self._pending[0].result()
+            except CancelledError:
+                raise RuntimeError("the proof was given up before all was proven") from None
             self._pending.pop(0)
             if on_bytes:
                 on_bytes(self.proven_bytes)

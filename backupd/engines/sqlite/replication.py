@@ -28,6 +28,7 @@ REFUSALS_MAX = 10
 def replicating(writer: SqliteWriter) -> Iterator[None]:
     """See ``ports.Writer.replication``."""
     writer.pair_state()
+    said_before = _written_at(writer.active_files())
     supervisor = _start_own(writer)
     if supervisor is None:
         _wait_until_up(writer)
@@ -37,7 +38,7 @@ def replicating(writer: SqliteWriter) -> Iterator[None]:
     ticker = threading.Thread(target=_tick, args=(supervisor, ending), daemon=True)
     ticker.start()
     try:
-        _wait_until_up(writer)
+        _wait_until_up(writer, said_before)
         yield
     finally:
         ending.set()
@@ -62,8 +63,19 @@ def _tick(supervisor: Supervisor, ending: threading.Event) -> None:
             supervisor.poll()
 
 
-def _wait_until_up(writer: SqliteWriter) -> None:
-    """Until capture and replay answer; a capture that says why it cannot is believed after a few tries."""
+def _written_at(active: CopyLayout) -> int | None:
+    """When the capture last said how it is, in nanoseconds of the file's time; None: it never did."""
+    try:
+        return active.capture_state.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _wait_until_up(writer: SqliteWriter, said_before: int | None = None) -> None:
+    """Until capture and replay answer; a capture that says why it cannot is believed after a few tries.
+
+    What was said at ``said_before`` is of an earlier capture: ours is about to start, and things may have changed.
+    """
     deadline = time.monotonic() + START_SECONDS
     refusals = 0
     while time.monotonic() < deadline:
@@ -71,7 +83,8 @@ def _wait_until_up(writer: SqliteWriter) -> None:
         facts = ask(active.capture_socket, "the capture process")
         if facts is not None and facts.get("history") and ask(passive.replay_socket, "the replay process"):
             return
-        if writer.pair().active.state in (CopyState.FAILED, CopyState.MISSING):
+        stale = said_before is not None and _written_at(active) == said_before
+        if not stale and writer.pair().active.state in (CopyState.FAILED, CopyState.MISSING):
             refusals += 1
             if refusals > REFUSALS_MAX:
                 _raise_failure(active)
