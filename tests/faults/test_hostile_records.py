@@ -96,7 +96,7 @@ def test_an_honest_record_is_restored(scenes: Any) -> None:
 lies = st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from(NASTY)), min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(lies=lies)
 def test_whatever_a_record_says_nothing_outside_is_touched(scenes: Any, lies: list[tuple[int, Any]]) -> None:
     scene = scenes()

@@ -174,6 +174,7 @@ def test_what_is_wrong_is_said_in_three_lines(lost: Lost, tmp_path: Path) -> Non
     assert f"--from {lost.archive}" in three_lines(later)[2], "the advice works on this host too"
 
 
+@pytest.mark.slow
 def test_several_databases_are_listed_and_one_is_to_be_named(lost: Lost, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     shutil.copytree(lost.archive, archive)
@@ -187,6 +188,7 @@ def test_several_databases_are_listed_and_one_is_to_be_named(lost: Lost, tmp_pat
     assert "invoices" in listed.out
 
 
+@pytest.mark.slow
 def test_a_database_of_another_engine_may_have_the_same_name(lost: Lost, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     shutil.copytree(lost.archive, archive)
@@ -206,6 +208,7 @@ def _add_database(archive: Path, name: str, engine: str = "sqlite") -> None:
     Repository.open(LocalStore(archive), ObedientClock()).database(name, engine, "somebody-else")
 
 
+@pytest.mark.slow
 def test_a_pair_is_not_needed_to_restore_an_encrypted_archive(tmp_path: Path) -> None:
     from backupd.archive.age import new_identity
 

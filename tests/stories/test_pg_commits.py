@@ -14,7 +14,7 @@ from backupd.demo.postgres_server import PgServer
 from tests.pg_pairs import bin_directory
 from tests.stories.pg_home import PgHome, pg_home
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @dataclass
@@ -109,7 +109,6 @@ def test_the_command_of_a_row_is_pasted_and_the_row_has_not_happened(lost: Lost)
     assert restored(lost, "paste", *words[3:]) == {"items": 100, "notes": 0}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "rows"),
     [

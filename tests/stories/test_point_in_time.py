@@ -178,6 +178,7 @@ def check_sqlite(root: Path, *, rounds: int, commits: int, count: int) -> dict[s
         return all_are_right(lambda: house.context("orders"), wanted, root / "out", sqlite_rows)
 
 
+@pytest.mark.slow
 def test_a_few_random_points_are_exact_or_refused(tmp_path: Path) -> None:
     counts = check_sqlite(tmp_path / "home", rounds=2, commits=5, count=16)
     assert counts["restored"] >= 8, counts

@@ -94,6 +94,7 @@ def test_it_is_restored_opened_on_a_private_socket_and_stopped(home: PgHome, tar
     assert "nothing runs there" in bare(home, "--target", str(target), "--stop").out
 
 
+@pytest.mark.slow
 def test_a_host_without_its_programs_says_which_version_before_anything_is_fetched(home: PgHome, target: Path) -> None:
     answer = bare(home, "--target", str(target), "--bin-directory", "/usr/bin")
     assert answer.status == 7, answer.told()
@@ -103,6 +104,7 @@ def test_a_host_without_its_programs_says_which_version_before_anything_is_fetch
     assert not list(target.glob("*")), "what was begun is undone"
 
 
+@pytest.mark.slow
 def test_the_passive_is_no_target_by_any_name(home: PgHome, target: Path) -> None:
     passive = home.pair.passive.data
     link = home.root / "link"
@@ -116,6 +118,7 @@ def test_the_passive_is_no_target_by_any_name(home: PgHome, target: Path) -> Non
     del target
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_transactions_that_would_be_lost(home: PgHome) -> None:
     for number in range(3):
         home.pair.active.psql(f"INSERT INTO told VALUES ({number})")
@@ -125,6 +128,7 @@ def test_the_plan_counts_the_transactions_that_would_be_lost(home: PgHome) -> No
     assert plan["good_before"]["backup"] != plan["good_after"]
 
 
+@pytest.mark.slow
 def test_a_standby_is_made_from_the_archive_alone(home: PgHome) -> None:
     answer = home.ok("copy", "seed", "orders", "--from", "archive")
     assert "seeded from the archive" in answer.out
