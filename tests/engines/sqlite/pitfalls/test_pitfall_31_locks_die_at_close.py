@@ -73,6 +73,7 @@ OPENS = {
     "holders.py": {"read_bytes", "read_text"},  # /proc
     "locks.py": {"os.open"},  # lock files of our own
     "logfile.py": {"open", "os.open"},  # log files and their directory
+    "pairfile.py": {"os.open"},  # the directory of the pair file
     "pagemap.py": {"open", "os.open", "read_bytes"},  # maps and log files (a database only on the passive's side)
     "seed.py": {"os.open"},  # the seed
     "source.py": {"open", "os.open", "sqlite3.connect"},  # ActiveFile; the plain open is before there is any lock
