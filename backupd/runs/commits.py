@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -200,7 +200,7 @@ def _pages_at(context: RunContext, stretch: LogStretch, place: Path, notes: list
     target = context.writer.restore_target(str(place))
     target.begin("looking")
     # A restore that runs beside this look lends its log files in the state directory.
-    rebuild = Rebuild(replace(context, state_dir=place.parent), plan.route, target)
+    rebuild = Rebuild(context, plan.route, target, lends_in=place.parent)
     rebuild.run()
     if rebuild.position != begin:
         notes.append(f"the tables are not known: the pages lead to {rebuild.position}, the log begins at {begin}")

@@ -142,7 +142,7 @@ class _Drill:
         self._open(target)
 
     def _restore(self, plan: RestorePlan, target: ScratchTarget) -> None:
-        rebuild, found = Rebuild(self.context, plan.route, target), self.found
+        rebuild, found = Rebuild(self.context, plan.route, target, lends_in=self.place.directory), self.found
         found.phase = Phase.FETCH
         try:
             with needed_objects(plan.base):

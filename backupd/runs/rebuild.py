@@ -26,10 +26,21 @@ LOGS_AHEAD_MAX = 3
 
 
 class Rebuild:
-    """One restore or seed on its way; counts what it took."""
+    """One restore, seed or drill on its way; counts what it took.
 
-    def __init__(self, context: RunContext, route: RestorePath, target: RestoreTarget) -> None:
+    Args:
+        context: of the database.
+        route: what is brought.
+        target: to where.
+        lends_in: where log files lie that are only lent to the target; a rebuild without the lease has a place of
+            its own. None: the state directory, of which there is one for each database.
+    """
+
+    def __init__(
+        self, context: RunContext, route: RestorePath, target: RestoreTarget, *, lends_in: Path | None = None
+    ) -> None:
         self._context = context
+        self._lends_in = lends_in or context.state_dir
         self._route = route
         self._target = target
         self.position = route.full.record.log_end
@@ -110,7 +121,7 @@ class Rebuild:
     @contextmanager
     def _lent_places(self) -> Iterator[Path]:
         """A directory of our own for log files that are only lent; what a dead restore has left there goes first."""
-        place = self._context.state_dir / "restore-log"
+        place = self._lends_in / "restore-log"
         _remove(place)
         place.mkdir(mode=0o700)
         try:

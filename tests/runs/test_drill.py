@@ -62,6 +62,17 @@ def verdicts(world: World) -> list[Verdict]:
     return sorted((one for one in every if one.kind == DRILL), key=lambda one: one.at)
 
 
+def test_a_drill_beside_a_restore_leaves_the_log_alone_that_the_restore_has_fetched(chain: World) -> None:
+    """A drill takes no lease, so both may be under way."""
+    of_the_restore = chain.context().state_dir / "restore-log" / "fetched"
+    of_the_restore.parent.mkdir(parents=True)
+    of_the_restore.write_text("log")
+    context = chain.context()
+    assert run_drill(context).verdict.sound
+    assert of_the_restore.read_text() == "log"
+    assert left(chain) == []
+
+
 def left(world: World) -> list[Path]:
     """What lies where drills happen."""
     return [*(world.root / world.state / "orders" / "drill").glob("*")]
