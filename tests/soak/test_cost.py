@@ -134,6 +134,7 @@ def cost(size_bytes: int, tmp_path: Path, load_seconds: float) -> None:
         assert max(seeding.memory_max, working.memory_max) < MEMORY_MAX
 
 
+@pytest.mark.slow
 def test_a_backup_opens_no_file_of_the_active_and_stays_small(tmp_path: Path) -> None:
     cost(60 << 20, tmp_path, 2.0)
 

@@ -76,6 +76,7 @@ def _judge_chain(made: house.Installation, history: str, base: Path, at: int) ->
     house.say(f"history {history}: {chain.logs} logs, {chain.restarts} restarts of the -wal, replayed from offset {at}")
 
 
+@pytest.mark.slow
 def test_the_passive_is_the_active_byte_for_byte_after_real_load(tmp_path: Path) -> None:
     soak(15, tmp_path)
 

@@ -100,6 +100,7 @@ def test_replay_goes_on_at_once_when_the_frozen_run_is_killed(
     assert [path.name for path in made.passive.parent.iterdir()] == [made.passive.name], "its snapshot was left"
 
 
+@pytest.mark.slow
 def test_replay_goes_on_at_the_limit_and_the_stopped_run_says_that_its_freeze_broke(
     made: house.Installation, tmp_path: Path
 ) -> None:

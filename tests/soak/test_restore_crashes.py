@@ -66,6 +66,7 @@ def _judge_next(made: house.Installation, bad: Storm) -> None:
     assert beside <= {made.active.name + tail for tail in ("", "-wal", "-shm")}, "a dead restore left files"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_restore_that_was_killed_is_done_by_the_next(tmp_path: Path) -> None:
     storm(4, tmp_path, 2.0)

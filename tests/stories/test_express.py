@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from backupd.archive.age import new_identity
 from tests.stories.home import home, sums_of
 
 
+@pytest.mark.slow
 def test_a_few_days_of_express_fulls(tmp_path: Path) -> None:
     secret, recipient = new_identity()
     key = tmp_path / "key.txt"

@@ -55,6 +55,7 @@ def target(home: PgHome) -> Iterator[Path]:
     shutil.rmtree(place.parent, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_it_is_restored_opened_on_a_private_socket_and_stopped(home: PgHome, target: Path) -> None:
     server = subprocess.Popen(
         command(home, "--target", str(target), "--open"),

@@ -24,6 +24,7 @@ def restored(home: PgHome, backup_id: str, rows: int, *, extra: int) -> None:
         assert int(server.psql("SELECT count(*) FROM extra")) == extra
 
 
+@pytest.mark.slow
 def test_days_of_express_fulls() -> None:
     with pg_home(16, scale=3) as home:
         active = home.pair.active

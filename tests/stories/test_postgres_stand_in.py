@@ -37,6 +37,7 @@ def flipped(path: Path, offset: int) -> Iterator[None]:
             os.pwrite(file.fileno(), good, offset)
 
 
+@pytest.mark.slow
 def test_a_full_of_the_active_is_whole_and_completed_when_the_passive_is_back(home: BrokenHome) -> None:
     pair = home.home.pair
     home.write()

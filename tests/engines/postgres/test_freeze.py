@@ -66,6 +66,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object
 # --- what a freeze is --------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("major", all_versions())
 def test_no_data_file_changes_from_freeze_to_thaw_under_load(
     major: int, make_pair: PairFactory, tmp_path: Path
