@@ -6,7 +6,7 @@ is believed that would lead a restore out of its target or out of bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -20,6 +20,7 @@ from backupd.model.records import BackupRecord, StoredFile, StoredLog, StoredMap
 from backupd.pipeline.compress import PLAIN_BYTES_MAX
 
 _NUMBER_MAX = 2**63 - 1
+_AMOUNT_MAX = 1e12
 _TEXT_MAX = 1 << 20
 _PAGE_BYTES = range(512, 65536 + 1)
 # Fewer bytes a super-block than this are for small files: each block costs memory.
@@ -38,8 +39,10 @@ def check_record(record: BackupRecord, object_name: str) -> None:
     Raises:
         ValueError: with a sentence; also for values of another kind than the field's.
     """
-    for field, value, problem in _odd_values(record):
-        raise ValueError(f"{field} is {_shown(value)}, {problem}")
+    odd = _check_of(BackupRecord)(record)
+    if odd is not None:
+        at, value, problem = odd
+        raise ValueError(f"{at.removeprefix('.')} is {_shown(value)}, {problem}")
     prefix = "/".join(object_name.split("/")[:2]) + "/"
     for stored in _objects(record):
         if not is_object_name(stored.name) or not stored.name.startswith(prefix):
@@ -100,61 +103,91 @@ def _check_timelines(record: BackupRecord) -> None:
             raise ValueError(f"{_shown(history)} is no timeline")
 
 
-def _odd_values(value: Any, at: str = "") -> Iterator[tuple[str, object, str]]:
-    """Fields whose value is not of the kind that the field has, all the way down."""
-    for name, hint in _hints(value.__class__).items():
-        yield from _odd(getattr(value, name), hint, f"{at}{name}")
+# Where in a value something is odd (nothing, or like ``.offset`` or ``[3].name``), what is there, and what is wrong.
+Odd = tuple[str, object, str]
+Check = Callable[[Any], Odd | None]
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
-
-
-def _odd(value: object, hint: Any, at: str) -> Iterator[tuple[str, object, str]]:
+def _check_of(hint: Any) -> Check:
+    """What looks whether a value is of the kind that a field has, all the way down; made once for each kind."""
     if get_origin(hint) is UnionType:
-        choices = get_args(hint)
-        if value is None and type(None) in choices:
-            return
-        hint = next(choice for choice in choices if choice is not type(None))
+        inner = _check_of(next(choice for choice in get_args(hint) if choice is not type(None)))
+        return lambda value: None if value is None else inner(value)
     if get_origin(hint) is tuple:
-        inner, *more = get_args(hint)
-        if not isinstance(value, tuple):
-            yield at, value, "not a list"
-        elif more == [...]:
-            for number, item in enumerate(value):
-                yield from _odd(item, inner, f"{at}[{number}]")
-        else:
-            for item in value:
-                yield from _odd(item, inner, at)
-        return
+        return _check_of_items(*get_args(hint))
+    if hint is Position:
+        return _check_of_fields(hint, {"offset": int})
     if isinstance(hint, type) and is_dataclass(hint):
-        if not isinstance(value, hint):
-            yield at, value, f"not a {hint.__name__}"
-        elif hint is Position:
-            yield from _odd(value.offset, int, f"{at}.offset")  # type: ignore[attr-defined]
-        else:
-            yield from _odd_values(value, f"{at}.")
-        return
-    yield from _odd_plain(value, hint, at)
+        hints = get_type_hints(hint)
+        return _check_of_fields(hint, {field.name: hints[field.name] for field in fields(hint)})
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _check_of_plain(lambda value: isinstance(value, hint), f"not a {hint.__name__}")
+    return _check_of_plain(*_PLAIN.get(hint, (lambda _: True, "")))
 
 
-def _odd_plain(value: object, hint: Any, at: str) -> Iterator[tuple[str, object, str]]:
-    if hint is int:
-        if type(value) is not int or not 0 <= value <= _NUMBER_MAX:
-            yield at, value, "not a number from 0 to 2**63"
-    elif hint is float:
-        if type(value) not in (int, float) or not 0 <= float(str(value)) <= 1e12:
-            yield at, value, "not a number of seconds"
-    elif hint is str:
-        if type(value) is not str or len(value) > _TEXT_MAX or any("\ud800" <= letter <= "\udfff" for letter in value):
-            yield at, value, "not a text"
-    elif hint is datetime:
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            yield at, value, "not a time with its offset"
-    elif isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, hint):
-        yield at, value, f"not a {hint.__name__}"
+def _check_of_fields(kind: type[Any], hints: Mapping[str, Any]) -> Check:
+    checks = [(name, _check_of(hint)) for name, hint in hints.items()]
+
+    def check(value: Any) -> Odd | None:
+        if not isinstance(value, kind):
+            return "", value, f"not a {kind.__name__}"
+        for name, look in checks:
+            odd = look(getattr(value, name))
+            if odd is not None:
+                return f".{name}{odd[0]}", odd[1], odd[2]
+        return None
+
+    return check
+
+
+def _check_of_items(item: Any, *more: Any) -> Check:
+    look, is_list = _check_of(item), more == (...,)
+
+    def check(value: Any) -> Odd | None:
+        if not isinstance(value, tuple):
+            return "", value, "not a list"
+        for number, each in enumerate(value):
+            odd = look(each)
+            if odd is not None:
+                return f"[{number}]{odd[0]}" if is_list else odd[0], odd[1], odd[2]
+        return None
+
+    return check
+
+
+def _check_of_plain(is_fine: Callable[[Any], bool], problem: str) -> Check:
+    return lambda value: None if is_fine(value) else ("", value, problem)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _NUMBER_MAX
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= _AMOUNT_MAX
+
+
+def _is_text(value: Any) -> bool:
+    if type(value) is not str or len(value) > _TEXT_MAX:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def _is_moment(value: Any) -> bool:
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+_PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    int: (_is_number, "not a number from 0 to 2**63"),
+    float: (_is_amount, "not a number of seconds"),
+    str: (_is_text, "not a text"),
+    datetime: (_is_moment, "not a time with its offset"),
+}
 
 
 def _shown(value: object) -> str:
