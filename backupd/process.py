@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import socket
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,3 +86,21 @@ def is_alive(identity: ProcessIdentity) -> bool:
     if identity.boot_id != boot_id():
         return False
     return started_ticks(identity.pid) == identity.started_ticks
+
+
+def mark_of_process() -> str:
+    """Our host, boot, pid and start, for the names of what goes with this process: see ``lives_by_mark``."""
+    us = this_process()
+    return f"{_digits(platform.node())}-{_digits(us.boot_id)}-{us.pid}-{us.started_ticks}"
+
+
+def lives_by_mark(name: str) -> bool | None:
+    """Whether the process still lives by whose mark a name begins; None for no mark, or one of another host."""
+    host, boot, pid, started, *_ = (*name.split("-"), "", "", "", "")
+    if host != _digits(platform.node()) or not pid.isdigit() or not started.isdigit():
+        return None
+    return boot == _digits(boot_id()) and (started_ticks(int(pid)) or 0) == int(started)
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -50,25 +50,6 @@ def this_boot() -> str:
     return _boot_id()
 
 
-def mark_of_process() -> str:
-    """Our host, boot, pid and start, for the names of temporary files."""
-    us = this_process()
-    return f"{_digits(us.host)}-{_digits(us.boot_id)}-{us.pid}-{us.started}"
-
-
-def left_by_the_dead(file_name: str) -> bool:
-    """Whether a file whose name begins with such a mark is of this host and of a process that is gone."""
-    host, boot, pid, started, *_ = (*file_name.split("-"), "", "", "", "")
-    us = this_process()
-    if host != _digits(us.host) or not pid.isdigit() or not started.isdigit():
-        return False
-    return boot != _digits(us.boot_id) or Holder(us.host, us.boot_id, int(pid), int(started)).is_gone()
-
-
-def _digits(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 @cache
 def _boot_id() -> str:
     try:

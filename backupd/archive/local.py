@@ -10,7 +10,6 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from backupd.archive.holder import left_by_the_dead, mark_of_process
 from backupd.archive.local_files import (
     failed,
     fsync,
@@ -24,6 +23,7 @@ from backupd.archive.local_files import (
 from backupd.archive.names import is_object_name
 from backupd.errors import ArchiveUnreachable, ObjectExists, ObjectMissing
 from backupd.ports import StoredObject, StoreFeature
+from backupd.process import lives_by_mark, mark_of_process
 from backupd.steps import step
 
 _PIECE_BYTES = 1 << 20
@@ -221,7 +221,7 @@ class LocalStore:
         swept = 0
         with suppress(FileNotFoundError):
             for path in (self._root / _TMP).iterdir():
-                if left_by_the_dead(path.name):
+                if lives_by_mark(path.name) is False:
                     with suppress(OSError):
                         path.unlink()
                         swept += 1

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from backupd.errors import NotHealthy
 from backupd.ports import Snapshot
-from backupd.process import started_ticks
+from backupd.process import lives_by_mark, mark_of_process
 from backupd.steps import step
 
 PLACE = ".backupd-snapshot"
@@ -28,7 +28,7 @@ PLACE = ".backupd-snapshot"
 SERVER_PLACE = "pgsql_tmp.backupd-snapshot"
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_TRIAL = re.compile(r"try-(\d+)-(\d+)-[0-9a-f]+")
+_TRIAL = "try-"
 _TRIES_MAX = 20
 
 
@@ -71,14 +71,12 @@ def trial_label() -> str:
 
     Copies of several databases may share a directory, so others may look here meanwhile.
     """
-    pid = os.getpid()
-    return f"try-{pid}-{started_ticks(pid) or 0}-{secrets.token_hex(4)}"
+    return f"{_TRIAL}{mark_of_process()}-{secrets.token_hex(4)}"
 
 
 def is_under_trial(label: str) -> bool:
     """Whether a living process tries a provider by this label."""
-    match = _TRIAL.fullmatch(label)
-    return match is not None and started_ticks(int(match[1])) == int(match[2])
+    return label.startswith(_TRIAL) and lives_by_mark(label.removeprefix(_TRIAL)) is True
 
 
 def remove_tree(snapshot: Path) -> None:

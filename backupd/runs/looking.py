@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from backupd.errors import NotHealthy
+from backupd.process import lives_by_mark, mark_of_process
 from backupd.runs.context import RunContext
 from backupd.steps import step
 
@@ -27,7 +27,7 @@ def looking(context: RunContext) -> Iterator[Path]:
     step("runs.looking")
     try:
         context.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=context.state_dir))
+        place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{mark_of_process()}-", dir=context.state_dir))
     except OSError as error:
         raise NotHealthy(
             f"cannot write in {context.state_dir}",
@@ -44,6 +44,5 @@ def _clear_dead(state_dir: Path) -> None:
     """Remove the places of processes that are no more; they hold the database's content."""
     with suppress(OSError):
         for left in state_dir.glob(f"{_PREFIX}*"):
-            number = left.name.removeprefix(_PREFIX).partition("-")[0]
-            if number.isdigit() and not Path(f"/proc/{number}").exists():
+            if lives_by_mark(left.name.removeprefix(_PREFIX)) is False:
                 shutil.rmtree(left, ignore_errors=True)

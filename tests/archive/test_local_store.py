@@ -14,10 +14,10 @@ import pytest
 
 from backupd import steps
 from backupd.archive import local
-from backupd.archive.holder import mark_of_process
 from backupd.archive.local import LocalStore
 from backupd.errors import ArchiveUnreachable, InjectedFault, ObjectExists
 from backupd.ports import ObjectStore
+from backupd.process import mark_of_process
 from tests.contracts.store_contract import StoreContract
 from tests.fakes_store import MemoryStore
 

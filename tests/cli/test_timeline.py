@@ -14,6 +14,7 @@ import pytest
 
 from backupd.cli import exact_points
 from backupd.errors import UsageProblem
+from backupd.process import mark_of_process
 from backupd.runs import commits
 from tests.cli.conftest import House
 
@@ -91,7 +92,8 @@ def test_more_log_than_anybody_would_wait_for_is_refused(
 
 def test_nothing_is_left_of_a_look_and_a_dead_one_is_cleared(after_the_mess: House) -> None:
     state = after_the_mess.config.parent / "state" / "orders"
-    left = state / "looking-999999999-dead"
+    here, boot, *_ = mark_of_process().split("-")
+    left = state / f"looking-{here}-{boot}-999999999-1-dead"
     left.mkdir()
     answer(after_the_mess, "timeline", "orders", "--commits", "--near", "now")
     assert not list(state.glob("looking-*"))
