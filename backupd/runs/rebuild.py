@@ -122,12 +122,22 @@ class Rebuild:
     def _lent_places(self) -> Iterator[Path]:
         """A directory of our own for log files that are only lent; what a dead restore has left there goes first."""
         place = self._lends_in / "restore-log"
-        _remove(place)
-        place.mkdir(mode=0o700)
+        try:
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:  # an older version lent one file there
+                place.unlink(missing_ok=True)
+            place.mkdir(mode=0o700)
+        except OSError as error:
+            raise NotHealthy(
+                f"log cannot be fetched to {place}",
+                because=f"{error.strerror or error}",
+                next_step=f"make room there and fix its rights, then run the same again: ls -ld {place.parent}",
+            ) from error
         try:
             yield place
         finally:
-            _remove(place)
+            shutil.rmtree(place, ignore_errors=True)
 
     def _place_of(self, stored: StoredLog, lent: Path) -> Path:
         return self._target.log_path(stored.log) or lent / f"{stored.log.history}-{stored.log.number}"
@@ -162,18 +172,3 @@ class Rebuild:
                 next_step=f"backupctl verify --level data {' '.join(route.backups)}",
                 findings=list(findings),
             )
-
-
-def _remove(place: Path) -> None:
-    """The directory, or the file that an older version lent. Raises NotHealthy."""
-    try:
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
-    except OSError as error:
-        raise NotHealthy(
-            f"{place} cannot be removed",
-            because=f"{error.strerror or error}",
-            next_step=f"remove it: rm -r {place}",
-        ) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,22 @@ def test_the_latest_state_comes_back_into_a_directory(chain: World) -> None:
     assert (chain.root / "out" / "app.db").read_bytes() == chain.writer.content("a")
     assert outcome.logs_applied == 3
     assert outcome.passive_state == ""
+
+
+def test_a_disk_without_room_for_log_on_its_way_is_told_and_the_live_file_stays(
+    chain: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, make = chain.writer.content("a"), Path.mkdir
+
+    def refuse(path: Path, *words: Any, **options: Any) -> None:
+        if path.name == "restore-log":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        make(path, *words, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(NotHealthy, match="No space left"):
+        restore(chain, RestoreWish.latest(), "active")
+    assert chain.writer.content("a") == live
 
 
 def test_a_point_in_time_comes_back_on_the_active_and_the_passive_follows(chain: World) -> None:
