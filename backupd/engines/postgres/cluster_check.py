@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from backupd.engines.postgres.connect import Server, connect
+from backupd.engines.postgres.private_sockets import connect_private
 from backupd.engines.postgres.server_control import PgControl
 from backupd.errors import BackupdError
 
@@ -40,7 +40,7 @@ def check_cluster(
     role = superuser(socket_directory, roles)
     findings: list[str] = []
     notes: list[str] = []
-    with _connect(socket_directory, role) as server:
+    with connect_private(socket_directory, role) as server:
         if server.value("SELECT pg_is_in_recovery()"):
             findings.append("the restored server is still in recovery")
         found = str(server.value("SELECT system_identifier::text FROM pg_control_system()"))
@@ -51,7 +51,7 @@ def check_cluster(
         )]  # fmt: skip
     for database in databases:
         try:
-            with _connect(socket_directory, role, database) as server:
+            with connect_private(socket_directory, role, database) as server:
                 server.value("SELECT count(*) FROM pg_class")
         except BackupdError as error:
             findings.append(f"the database {database} does not open: {error.because}")
@@ -66,16 +66,8 @@ def hold_log(socket_directory: Path, slot: str, roles: tuple[str, ...]) -> None:
     Raises:
         NotHealthy, ConfigInvalid: the server does not answer.
     """
-    with _connect(socket_directory, superuser(socket_directory, roles)) as server:
+    with connect_private(socket_directory, superuser(socket_directory, roles)) as server:
         server.run("SELECT pg_create_physical_replication_slot(%s, true)", slot)
-
-
-def _conninfo(socket_directory: Path, role: str) -> str:
-    return f"host='{socket_directory}' port=5432 user='{role}'"
-
-
-def _connect(socket_directory: Path, role: str, database: str = "template1") -> Server:
-    return connect(_conninfo(socket_directory, role), dbname=database, seconds_max=30.0)
 
 
 def superuser(socket_directory: Path, roles: tuple[str, ...]) -> str:
@@ -86,7 +78,7 @@ def superuser(socket_directory: Path, roles: tuple[str, ...]) -> str:
     """
     for number, role in enumerate(roles, start=1):
         try:
-            with _connect(socket_directory, role) as server:
+            with connect_private(socket_directory, role) as server:
                 return str(server.value("SELECT rolname FROM pg_roles WHERE oid = 10"))
         except BackupdError:
             if number == len(roles):
@@ -107,7 +99,7 @@ def _amcheck(
         note("pg_amcheck is not installed, so tables and indexes were not compared")
         return
     for database in databases:
-        with _connect(socket_directory, role, database) as server, server.patient(300.0):
+        with connect_private(socket_directory, role, database) as server, server.patient(300.0):
             had = server.value("SELECT 1 FROM pg_extension WHERE extname = 'amcheck'")
             available = server.value("SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'")
             if not had and not available:

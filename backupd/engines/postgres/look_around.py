@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from backupd.engines.postgres.cluster_check import superuser
+from backupd.engines.postgres.private_sockets import PORT, socket_directory, stop_private
 from backupd.engines.postgres.server_control import PgControl
 from backupd.steps import step
-
-_SOCKET_PATH_MAX = 90  # a socket's whole path may have 107 bytes
-_PORT = 5432
-_PREFIX = "backupd-look-"
 
 
 def start(control: PgControl, roles: Sequence[str]) -> tuple[str, ...]:
@@ -25,14 +20,10 @@ def start(control: PgControl, roles: Sequence[str]) -> tuple[str, ...]:
         NotHealthy: it does not start.
     """
     step("pg.look.start")
-    directory = control.data_directory
-    sockets = directory
-    if len(os.fsencode(directory / f".s.PGSQL.{_PORT}.lock")) > _SOCKET_PATH_MAX:
-        sockets = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        control.owner.give(sockets)
+    sockets = socket_directory(control.data_directory, control.owner)
     settings = {
         "listen_addresses": "",
-        "port": str(_PORT),
+        "port": str(PORT),
         "unix_socket_directories": str(sockets),
         "unix_socket_permissions": "0700",
         "default_transaction_read_only": "on",
@@ -65,21 +56,5 @@ def _words(control: PgControl, sockets: Path, role: str) -> tuple[str, ...]:
 
 def stop(control: PgControl) -> bool:
     """Stop it; False when none ran. Raises NotHealthy."""
-    running = control.postmaster()
-    if running is None:
-        return False
     step("pg.look.stop")
-    sockets = _socket_directory(control.data_directory)
-    control.stop("fast")
-    if sockets is not None and sockets.name.startswith(_PREFIX):
-        shutil.rmtree(sockets, ignore_errors=True)
-    return True
-
-
-def _socket_directory(data_directory: Path) -> Path | None:
-    """By line 5 of ``postmaster.pid``."""
-    try:
-        lines = (data_directory / "postmaster.pid").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    return Path(lines[4]) if len(lines) > 4 and lines[4] else None
+    return stop_private(control, "fast")

@@ -8,8 +8,6 @@ and runs with the settings that a recovery needs and no others.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from pathlib import Path
 
 from backupd.engines.postgres import recovery_words as words
 from backupd.engines.postgres.postmaster import complaint, read_tail, work_done
+from backupd.engines.postgres.private_sockets import PORT, remove_made, socket_directory
 from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.timelines import parse_history
 from backupd.engines.postgres.wal_names import history_name, lsn_text
@@ -31,7 +30,6 @@ from backupd.steps import step
 RECOVERY_SIGNAL = "recovery.signal"
 AUTO_CONF = "postgresql.auto.conf"
 STALL_SECONDS = 300.0
-_SOCKET_PATH_MAX = 90  # a socket's whole path may have 107 bytes
 _POLL_SECONDS = 0.1
 _LOOK_SECONDS = 5.0
 
@@ -43,7 +41,7 @@ _NOT_SMALLER = (
 
 _SETTINGS = {
     "listen_addresses": "",
-    "port": "5432",
+    "port": str(PORT),
     "unix_socket_permissions": "0700",
     "archive_mode": "off",
     "hot_standby": "off",
@@ -94,7 +92,7 @@ class Recovered:
     last_commit: str
     stopped: str
     socket_directory: Path
-    port: int = 5432
+    port: int = PORT
 
 
 class Recovery:
@@ -127,9 +125,7 @@ class Recovery:
             DamageFound: log is missing, damaged, or ends before the point.
             NotHealthy: the server did not come up, or stood still for too long.
         """
-        made = not self._sockets_fit()
-        if made:
-            self._sockets = Path(tempfile.mkdtemp(prefix="backupd-restore-"))
+        self._sockets = socket_directory(self._room / "s", self._control.owner)
         try:
             self._set_aside()
             yield self._recover()
@@ -138,11 +134,7 @@ class Recovery:
             if self._control.is_running():
                 self._control.stop("immediate", seconds_max=30.0)
             self._put_back()
-            if made:
-                shutil.rmtree(self._sockets, ignore_errors=True)
-
-    def _sockets_fit(self) -> bool:
-        return len(os.fsencode(self._sockets / ".s.PGSQL.5432.lock")) <= _SOCKET_PATH_MAX
+            remove_made(self._sockets)
 
     def _set_aside(self) -> None:
         """ALTER SYSTEM's file would win over ours."""

@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,21 +18,17 @@ from pathlib import Path
 
 from backupd.engines.postgres.cluster import PgOptions
 from backupd.engines.postgres.cluster_check import check_cluster, superuser
-from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.owner import Owner
+from backupd.engines.postgres.private_sockets import PORT, connect_private, socket_directory, stop_private
 from backupd.engines.postgres.server_control import PgControl
 from backupd.errors import NotHealthy, Refused
 from backupd.ports import EngineLook
 from backupd.steps import step
 
-_SOCKET = ".s.PGSQL.5432"
-_SOCKET_PATH_MAX = 90  # a socket's whole path may have 107 bytes
-_SOCKETS = "backupd-drill-"
-_MADE_FOR_SOCKETS = (_SOCKETS, "backupd-restore-")  # the second: of a recovery that died
 _STOP_SECONDS_MAX = 60.0
 _SETTINGS = {
     "listen_addresses": "",
-    "port": "5432",
+    "port": str(PORT),
     "unix_socket_permissions": "0700",
     "archive_mode": "off",
     "shared_preload_libraries": "",
@@ -76,8 +71,8 @@ class OpenedCluster:
         """See ``ports.OpenedScratch``: a cursor takes nothing but a question, and holds no more rows than are read."""
         step("pg.drill.ask")
         question = sql.strip().rstrip(";").rstrip()
-        conninfo = _conninfo(self.sockets, self.reader)
-        with connect(conninfo, dbname=dbname or "postgres", seconds_max=seconds_max) as server:
+        database = dbname or "postgres"
+        with connect_private(self.sockets, self.reader, database, seconds_max=seconds_max) as server:
             server.run("RESET search_path; BEGIN READ ONLY")
             server.run(f"DECLARE backupd_drill NO SCROLL CURSOR FOR\n{question}\n")
             return [tuple(row.values()) for row in server.rows("FETCH 2 FROM backupd_drill")]
@@ -95,7 +90,7 @@ class ScratchCluster:
     def opened(self, system_identifier: str, roles: tuple[str, ...]) -> Iterator[OpenedCluster]:
         """Start it; at the end it is stopped without ceremony, for it is thrown away. Raises NotHealthy."""
         control = self._control(self.directory)
-        sockets = self._socket_directory()
+        sockets = socket_directory(self.directory, self.owner)
         settings = {**_SETTINGS, "unix_socket_directories": str(sockets)}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         try:
@@ -104,12 +99,12 @@ class ScratchCluster:
             reader = self._reader(sockets, roles)
             yield OpenedCluster(control, sockets, system_identifier, roles, reader)
         finally:
-            self._stop(control)
+            stop_private(control, "immediate", seconds_max=_STOP_SECONDS_MAX)
 
     def _reader(self, sockets: Path, roles: tuple[str, ...]) -> str:
         """A role that may read everything and that was in no backup."""
         name = f"backupd_drill_{secrets.token_hex(4)}"
-        with connect(_conninfo(sockets, superuser(sockets, roles)), dbname="template1", seconds_max=30.0) as server:
+        with connect_private(sockets, superuser(sockets, roles)) as server:
             server.run(f"CREATE ROLE {name} LOGIN")
             server.run(f"GRANT pg_read_all_data TO {name}")
             server.run(f"ALTER ROLE {name} SET default_transaction_read_only = on")
@@ -118,7 +113,7 @@ class ScratchCluster:
     def discard(self, stage: Path) -> None:
         """Stop what runs in the directory or in ``stage``, where recovery works, and remove all. Raises NotHealthy."""
         for place in (stage, self.directory):
-            self._stop(self._control(place))
+            stop_private(self._control(place), "immediate", seconds_max=_STOP_SECONDS_MAX)
         step("pg.drill.discard")
         try:
             if os.path.lexists(self.directory):
@@ -134,23 +129,6 @@ class ScratchCluster:
 
     def _control(self, place: Path) -> PgControl:
         return PgControl(place, bin_directory=self.options.bin_directory, owner=self.owner)
-
-    def _stop(self, control: PgControl) -> None:
-        running = control.postmaster()
-        if running is None:
-            return
-        control.stop("immediate", seconds_max=_STOP_SECONDS_MAX)
-        sockets = Path(running.socket_directory)
-        if sockets.name.startswith(_MADE_FOR_SOCKETS) and sockets.parent == Path(tempfile.gettempdir()):
-            shutil.rmtree(sockets, ignore_errors=True)
-
-    def _socket_directory(self) -> Path:
-        """The cluster's own directory, which nobody else enters; a short one where its path is too long."""
-        if len(os.fsencode(self.directory / f"{_SOCKET}.lock")) <= _SOCKET_PATH_MAX:
-            return self.directory
-        made = Path(tempfile.mkdtemp(prefix=_SOCKETS))
-        self.owner.give(made)
-        return made
 
 
 def refuse_out_of_reach(directory: Path, owner: Owner) -> None:
@@ -177,7 +155,3 @@ def refuse_out_of_reach(directory: Path, owner: Owner) -> None:
                 because=f"its server will run as {owner.name}, who may not enter {place}",
                 next_step=f"name a directory that {owner.name} can reach (a drill: drill.directory in the policy)",
             )
-
-
-def _conninfo(sockets: Path, role: str) -> str:
-    return f"host='{sockets}' port=5432 user='{role}'"
