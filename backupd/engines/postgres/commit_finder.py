@@ -14,11 +14,12 @@ from backupd.engines.postgres.wal_lines import record_lines
 from backupd.engines.postgres.wal_names import lsn_text, segment_name
 from backupd.engines.postgres.wal_records import RMGRS, Ended, Relation, commit_of, ended, numbers_in
 from backupd.engines.postgres.wal_segment import MAGICS
-from backupd.engines.postgres.waldump import find_waldump
+from backupd.engines.postgres.waldump import find_waldump, lsns_in
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.position import Position
 from backupd.model.records import LogFile
 from backupd.ports import ClosedLog, Deed, FoundCommit, TableChange
+from backupd.steps import step
 
 _NO_NAMES = "no server answers, so tables are told by number: database/file"
 _TODAYS_NAMES = "tables have the names of today; one that is gone is told by number: database/file"
@@ -107,17 +108,19 @@ class PgCommitFinder:
 
     @contextmanager
     def _lines(self, logs: Sequence[ClosedLog], rmgrs: Sequence[str], said: list[str]) -> Iterator[Iterator[bytes]]:
-        log = logs[0].log
+        first, last = logs[0].log, logs[-1].log
+        step("pg.commits.waldump")
         with record_lines(
             self._waldump(logs[0].path),
             logs[0].path.parent,
-            timeline=int(log.history),
-            segments=range(log.number, logs[-1].log.number + 1),
-            segment_bytes=log.size_bytes,
+            timeline=int(first.history),
+            start=first.number * first.size_bytes,
+            end=(last.number + 1) * first.size_bytes,
             rmgrs=rmgrs,
-            said=said,
         ) as lines:
-            yield lines
+            yield iter(lines)
+        if lines.complaint:
+            said.append(lines.complaint)
 
     def _waldump(self, segment: Path) -> Path:
         """The program of the version that wrote the log, which the log itself says. Raises NotHealthy, DamageFound."""
@@ -144,17 +147,12 @@ class PgCommitFinder:
 def _cut_short(said: Sequence[str], logs: Sequence[ClosedLog]) -> list[str]:
     """Where the program stopped before the last segment: then what comes after is not told."""
     start = logs[-1].log.end.offset - logs[-1].log.size_bytes
-    for complaint in said:
-        places = [word.strip(":;,") for word in complaint.split() if "/" in word]
-        for place in places:
-            high, _, low = place.partition("/")
-            try:
-                stopped = int(high, 16) << 32 | int(low, 16)
-            except ValueError:
-                continue
-            if stopped < start:
-                return [f"the log was read up to {lsn_text(stopped)} only: {complaint}"]
-    return []
+    return [
+        f"the log was read up to {lsn_text(stopped)} only: {complaint}"
+        for complaint in said
+        for stopped in lsns_in(complaint)
+        if stopped < start
+    ][:1]
 
 
 def _point(end: Ended, history: str, at: datetime | None) -> FoundCommit:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
-from backupd.engines.postgres.server_control import plain_environment
-from backupd.engines.postgres.wal_names import lsn_text
+from backupd.engines.postgres.wal_lines import record_lines
+from backupd.engines.postgres.wal_records import ended
+from backupd.errors import NotHealthy
 from backupd.model.position import Position
 from backupd.steps import step
 
-_COMMIT = re.compile(rb"desc: COMMIT(?:_PREPARED)? (?:\d+: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
-_NOT_THERE = (b"could not find file", b"could not open", b"could not locate")
+_NOT_THERE = ("could not find file", "could not open", "could not locate")
 _SECONDS_MAX = 20.0  # somebody waits for the plan
 
 
@@ -23,28 +20,20 @@ def commits_after(waldump: Path, wal: Path, position: Position, at: datetime | N
 
     None when the log does not go back so far, or is too long to be read while somebody waits.
     """
-    words = [waldump, "--rmgr=Transaction", f"--path={wal}", f"--timeline={position.history}"]
     step("pg.restore.count_commits")
     try:
-        process = subprocess.Popen(
-            [*map(str, words), f"--start={lsn_text(position.offset)}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=plain_environment({"TZ": "UTC"}),
-        )
-    except OSError:
+        with record_lines(
+            waldump,
+            wal,
+            timeline=int(position.history),
+            start=position.offset,
+            rmgrs=("Transaction",),
+            seconds_max=_SECONDS_MAX,
+        ) as lines:
+            commits = (end.at for end in ended(iter(lines)) if end.committed and end.at is not None)
+            count = sum(at is None or moment > at for moment in commits)
+    except NotHealthy:
         return None
-    late = threading.Timer(_SECONDS_MAX, process.kill)
-    late.daemon = True
-    late.start()
-    count, missing = 0, False
-    with process:
-        for line in process.stdout or ():
-            found = _COMMIT.search(line)
-            if found is not None:
-                count += at is None or datetime.fromisoformat(found[1].decode()).replace(tzinfo=UTC) > at
-            missing = missing or any(words in line for words in _NOT_THERE)
-    late.cancel()
     # It ends with an error where the log ends; one that was killed has not come so far.
-    return None if missing or process.returncode < 0 else count
+    stopped = lines.status < 0 or any(words in lines.complaint for words in _NOT_THERE)
+    return None if stopped else count

@@ -1,18 +1,37 @@
-"""Runs pg_waldump over neighbouring segments and gives back its lines as they come."""
+"""Runs pg_waldump over a stretch of log and gives back its lines as they come."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from backupd.engines.postgres.server_control import plain_environment
 from backupd.engines.postgres.wal_names import lsn_text
 from backupd.errors import NotHealthy
-from backupd.steps import step
+
+
+class WalLines:
+    """What the program prints, line by line.
+
+    After the block: ``complaint`` is what it said where it stopped before the end (the last record of a stretch
+    usually goes on in a segment that is not there), ``status`` how it ended: 0, its error, or minus a signal.
+    """
+
+    def __init__(self, output: IO[bytes] | None) -> None:
+        self._output = output
+        self.is_read = False
+        self.complaint = ""
+        self.status = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._output is not None:
+            yield from self._output
+        self.is_read = True
 
 
 @contextmanager
@@ -21,30 +40,27 @@ def record_lines(
     directory: Path,
     *,
     timeline: int,
-    segments: range,
-    segment_bytes: int,
-    rmgrs: Sequence[str],
-    said: list[str],
-) -> Iterator[Iterator[bytes]]:
-    """The lines of all records that begin in ``segments``; whoever has seen enough leaves the block.
+    start: int,
+    end: int | None = None,
+    rmgrs: Sequence[str] = (),
+    seconds_max: float | None = None,
+) -> Iterator[WalLines]:
+    """The lines of all records that begin in a stretch of log; whoever has seen enough leaves the block.
 
     Args:
         waldump: the program, of the version that wrote the log.
         directory: where the segments lie, under their own names.
         timeline: of their names.
-        segments: their numbers.
-        segment_bytes: the size of each.
-        rmgrs: whose records are told.
-        said: is given the program's complaint, where it stopped before the end; the last record of a
-            stretch usually goes on in a segment that is not there.
+        start: the LSN of the first record, or one before it.
+        end: up to which LSN; None: as far as the log goes.
+        rmgrs: whose records are told; none: all.
+        seconds_max: after this it is killed.
 
     Raises:
         NotHealthy: the program cannot be run.
     """
-    start, end = segments.start * segment_bytes, segments.stop * segment_bytes
     command = [str(waldump), *(f"--rmgr={name}" for name in rmgrs), f"--path={directory}", f"--timeline={timeline}"]
-    command += [f"--start={lsn_text(start)}", f"--end={lsn_text(end)}"]
-    step("pg.commits.waldump")
+    command += [f"--start={lsn_text(start)}", *([f"--end={lsn_text(end)}"] if end is not None else [])]
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
@@ -52,28 +68,32 @@ def record_lines(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
+                env=plain_environment({"TZ": "UTC"}),
             )
         except OSError as error:
-            raise NotHealthy(
-                "the log's records could not be read",
-                because=f"{waldump}: {error.strerror or error}",
-                next_step=f"run it by hand: {waldump} --version",
-            ) from error
-        try:
-            yield _lines(process.stdout)
-        finally:
-            with suppress(OSError):
-                process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-            errors.seek(0)
-            complaint = " ".join(errors.read(4096).decode("utf-8", "replace").split())
-            if complaint:
-                said.append(complaint.removeprefix("pg_waldump: ").removeprefix("error: "))
+            raise not_run(waldump, error.strerror or str(error)) from error
+        late = threading.Timer(seconds_max or 0, process.kill)
+        late.daemon = True
+        if seconds_max is not None:
+            late.start()
+        lines = WalLines(process.stdout)
+        with process:
+            try:
+                yield lines
+            finally:
+                if not lines.is_read:
+                    process.kill()
+                lines.status = process.wait()
+                late.cancel()
+                errors.seek(0)
+                said = " ".join(errors.read().decode("utf-8", "replace").split())
+                lines.complaint = said.removeprefix("pg_waldump: ").removeprefix("error: ")
 
 
-def _lines(output: IO[bytes] | None) -> Iterator[bytes]:
-    if output is not None:
-        yield from output
+def not_run(waldump: Path, because: str) -> NotHealthy:
+    """The program did not do what it is for."""
+    return NotHealthy(
+        "the log's records could not be parsed",
+        because=f"{waldump}: {because}",
+        next_step=f"run it by hand: {waldump} --version",
+    )

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import tempfile
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backupd.engines.postgres.binaries import find_binaries, version_of
-from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, segment_name
+from backupd.engines.postgres.wal_lines import not_run, record_lines
+from backupd.engines.postgres.wal_names import parse_lsn, segment_name
 from backupd.engines.postgres.wal_segment import holds_a_record
 from backupd.errors import NotHealthy
 from backupd.steps import step
@@ -100,8 +99,13 @@ def parse_records(
 
 def _place_of(said: str, start: int) -> int:
     """The last LSN that the complaint names: that is where the bad record begins; ``start`` when it names none."""
-    places = _ANY_LSN.findall(said)
-    return parse_lsn(places[-1]) if places else start
+    places = lsns_in(said)
+    return places[-1] if places else start
+
+
+def lsns_in(said: str) -> list[int]:
+    """Every LSN that a complaint names."""
+    return [parse_lsn(place) for place in _ANY_LSN.findall(said)]
 
 
 def _goes_over(path: Path, offset: int, segment_bytes: int) -> bool:
@@ -113,44 +117,26 @@ def _goes_over(path: Path, offset: int, segment_bytes: int) -> bool:
 
 def _run(waldump: Path, directory: Path, timeline: int, segment_bytes: int, segnos: range, parsed: Parsed) -> str:
     """Parse once; answers the complaint at which it stopped, or an empty text. Raises NotHealthy."""
-    start, end = segnos.start * segment_bytes, segnos.stop * segment_bytes
-    command = [str(waldump), "--rmgr=Transaction", f"--path={directory}", f"--timeline={timeline}"]
-    command += [f"--start={lsn_text(start)}", f"--end={lsn_text(end)}"]
     seconds_max = _SECONDS_MIN + _SECONDS_PER_SEGMENT * len(segnos) * segment_bytes / _SIXTEEN_MIB
     step("pg.log.waldump")
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
-        )
-    except OSError as error:
-        raise _not_run(waldump, error.strerror or str(error)) from error
-    hung = threading.Timer(seconds_max, process.kill)
-    hung.daemon = True
-    hung.start()
-    with process:
-        try:
-            _take_commits(process, segment_bytes, parsed)
-            said = process.stderr.read().decode("utf-8", "replace") if process.stderr else ""
-            status = process.wait()
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            hung.cancel()
-    if status < 0:
-        raise _not_run(waldump, f"it was killed by signal {-status} (it may take {seconds_max:g} s)")
-    if status == 0:
-        return ""
-    return " ".join(said.split()).removeprefix("pg_waldump: ").removeprefix("error: ") or f"it ended with {status}"
+    with record_lines(
+        waldump,
+        directory,
+        timeline=timeline,
+        start=segnos.start * segment_bytes,
+        end=segnos.stop * segment_bytes,
+        rmgrs=("Transaction",),
+        seconds_max=seconds_max,
+    ) as lines:
+        _take_commits(lines, segment_bytes, parsed)
+    if lines.status < 0:
+        raise not_run(waldump, f"it was killed by signal {-lines.status} (it may take {seconds_max:g} s)")
+    return "" if lines.status == 0 else lines.complaint or f"it ended with {lines.status}"
 
 
-def _take_commits(process: subprocess.Popen[bytes], segment_bytes: int, parsed: Parsed) -> None:
+def _take_commits(lines: Iterable[bytes], segment_bytes: int, parsed: Parsed) -> None:
     seen: dict[int, tuple[bytes, bytes]] = {}  # times as text: this notation sorts
-    for line in process.stdout or ():
+    for line in lines:
         found = _COMMIT.search(line)
         if found is None:
             continue
@@ -164,11 +150,3 @@ def _take_commits(process: subprocess.Popen[bytes], segment_bytes: int, parsed: 
 
 def _moment(text: bytes) -> datetime:
     return datetime.fromisoformat(text.decode()).replace(tzinfo=UTC)
-
-
-def _not_run(waldump: Path, because: str) -> NotHealthy:
-    return NotHealthy(
-        "the log's records could not be parsed",
-        because=f"{waldump}: {because}",
-        next_step=f"run it by hand: {waldump} --version",
-    )
