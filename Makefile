@@ -24,7 +24,7 @@ test: $(TEST_STAMP) ## the fast tests
 # The slow ones wait for servers more than they compute: one worker more than cores.
 test-all: WORKERS := 3
 test-all: $(TEST_STAMP) ## all tests, the slow ones too; an hour and a half on two cores
-	$(BIN)/python -m pytest -q $(IN_PARALLEL)
+	$(BIN)/python -m pytest -q $(IN_PARALLEL) --timeout 1800
 
 lint: $(TEST_STAMP) ## ruff, formatting, mypy --strict
 	$(BIN)/ruff check .

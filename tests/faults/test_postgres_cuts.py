@@ -12,7 +12,7 @@ from tests.faults.pg_places import parametrized
 from tests.faults.pg_processes import three_lines
 from tests.faults.test_postgres_runs import FULL
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 QUICK = {(FULL, "2@pipeline.segment")}
 
 

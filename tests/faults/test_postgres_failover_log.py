@@ -10,7 +10,7 @@ from backupd.demo.postgres_server import PgServer
 from tests.faults.pg_house import broken_home
 from tests.faults.test_postgres_runs import FULL, INCREMENTAL
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 
 
 def _rejoin(old: PgServer) -> None:

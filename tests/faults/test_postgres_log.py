@@ -17,7 +17,7 @@ from tests.faults.pg_house import BrokenHome, broken_home, oldest_segment
 from tests.faults.pg_processes import three_lines
 from tests.faults.test_postgres_runs import FULL, INCREMENTAL
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 SEGMENT_BYTES = 16 << 20
 
 

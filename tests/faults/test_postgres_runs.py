@@ -15,7 +15,7 @@ import pytest
 from tests.faults.pg_house import BrokenHome, broken_home
 from tests.faults.pg_processes import three_lines
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 
 ALIKE = 8
 STEPS_MORE = 100  # a run among other runs may take a few more steps than the one that was counted

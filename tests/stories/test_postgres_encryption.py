@@ -10,7 +10,7 @@ import pytest
 from backupd.archive.age import new_identity
 from tests.stories.pg_home import PgHome, pg_home
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 SECRET, RECIPIENT = new_identity()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.stories.pg_home import PgHome, pg_home
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 
 
 def restored(home: PgHome, backup_id: str, rows: int, *, extra: int) -> None:

@@ -14,7 +14,7 @@ from tests.faults.pg_house import BrokenHome, broken_home
 from tests.faults.pg_processes import three_lines
 from tests.faults.test_postgres_runs import FULL, INCREMENTAL
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.real
 PREFER = {"source": 'rule = "prefer-passive"\nwait_seconds_max = "1s"', "stamp": 'timeout_seconds = "5s"'}
 
 
