@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import Any
 
 from backupd.cli import house, human, keys, output, progress
 from backupd.cli.keys import KeyOption, PassphraseFileOption
 from backupd.cli.options import ConfigOption, DatabaseArgument, DryRunOption, JsonOption
 from backupd.cli.output import Cell
+from backupd.cli.wish import AtOption, BackupOption, read_wish
 from backupd.errors import UsageProblem
-
-if TYPE_CHECKING:
-    from backupd.decide.restore_wish import RestoreWish
 
 EXAMPLES = (
     "backupctl drill orders                    # the newest state, with the policy's [[drill.checks]]",
     "backupctl drill orders --dry-run          # what it would read, and how much room it needs",
     "backupctl drill orders --at '2 days ago'",
 )
-
-AtOption = Annotated[
-    str | None, typer.Option("--at", metavar="TIME", help="The state of that moment: ISO 8601, or '10 min ago'.")
-]
-BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")]
 
 
 def drill(
@@ -45,42 +35,33 @@ def drill(
     """
     from backupd.runs.drill import plan_drill, run_drill
 
-    wish, note = _wish(at, backup)
-    with (
-        house.opened(config, keys.sources(key, passphrase_file, asks=not as_json)) as opened,
-        progress.shown() as report,
-    ):
-        context = house.one(opened, database, report)
-        found = plan_drill(context, wish) if dry_run else run_drill(context, wish)
-    answer = {"dry_run": True, **found.to_json()} if dry_run else found.to_json()
-    if as_json:
-        output.print_json(answer)
-    elif dry_run:
-        _print_plan(answer, note)
-    else:
-        _print_outcome(answer)
-    failure = None if dry_run else getattr(found, "failure", None)
-    if failure is not None and not as_json:
-        output.print_error(failure, as_json=False)
-    return 0 if failure is None else int(failure.exit_status)
-
-
-def _wish(at: str | None, backup: str | None) -> tuple[RestoreWish, str]:
-    """What was asked for, and a note on how a time was read."""
-    from backupd.decide.restore_wish import RestoreWish
-
     if at is not None and backup is not None:
         raise UsageProblem(
             "--at and --backup do not go together",
             because="each of them names the state to restore",
             next_step="give only one of them, or none for the newest state",
         )
-    if at is not None:
-        from backupd.cli.when import parse_when
-
-        moment = parse_when(at, datetime.now(UTC))
-        return RestoreWish.at_time(moment.at), moment.note
-    return (RestoreWish.of_backup(backup) if backup is not None else RestoreWish.latest()), ""
+    wish, note = read_wish(at, backup)
+    with (
+        house.opened(config, keys.sources(key, passphrase_file, asks=not as_json)) as opened,
+        progress.shown() as report,
+    ):
+        context = house.one(opened, database, report)
+        if dry_run:
+            answer = {"dry_run": True, **plan_drill(context, wish).to_json()}
+        else:
+            outcome = run_drill(context, wish)
+            answer = outcome.to_json()
+    if as_json:
+        output.print_json(answer)
+    elif dry_run:
+        _print_plan(answer, note)
+    else:
+        _print_outcome(answer)
+    failure = None if dry_run else outcome.failure
+    if failure is not None and not as_json:
+        output.print_error(failure, as_json=False)
+    return 0 if failure is None else int(failure.exit_status)
 
 
 def _print_plan(plan: dict[str, Any], note: str) -> None:

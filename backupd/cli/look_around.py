@@ -46,31 +46,31 @@ def check_words(target: str, *, opens: bool, stops: bool, as_json: bool) -> None
 
 def look_around(context: RunContext, target: str) -> None:
     """Open it, print how to look around, and wait until it is stopped; Ctrl-C stops it."""
-    from backupd.runs.look_around import Opened
+    from backupd.runs.look_around import opened_place
 
-    opened = Opened(context, target)
+    place = opened_place(context, target)
     try:
-        words = opened.start()
+        words = place.open_up()
         output.print_line()
         output.print_line(Cell("open to look around", output.STRONG))
         output.print_sentences(words)
-        if not opened.runs():
+        if not place.is_open():
             return
         output.print_line(Cell("it runs until Ctrl-C, or until the same command with --stop", output.DIM))
-        while opened.runs():
+        while place.is_open():
             time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         output.say("stopping it")
     finally:
-        opened.stop()
+        place.close_up()
     output.print_line("it is stopped; what was restored stays where it is")
 
 
 def stop(context: RunContext, target: str, *, as_json: bool) -> int:
     """Stop what ``--open`` began; nothing that runs is as good."""
-    from backupd.runs.look_around import Opened
+    from backupd.runs.look_around import opened_place
 
-    stopped = Opened(context, target).stop()
+    stopped = opened_place(context, target).close_up()
     if as_json:
         output.print_json({"target": target, "stopped": stopped})
     else:

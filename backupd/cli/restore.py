@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +25,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.origin import BinDirectoryOption, EndpointOption, FromOption, NameOption
 from backupd.cli.question import agreed, typed
+from backupd.cli.wish import AtOption, BackupOption, read_wish
 from backupd.errors import ArchiveUnreachable, ConfigInvalid, DamageFound, Refused, UsageProblem
 
 if TYPE_CHECKING:
@@ -46,16 +46,12 @@ EXAMPLES = (
 )
 
 
-AtOption = Annotated[
-    str | None, typer.Option("--at", metavar="TIME", help="The moment to go back to: ISO 8601, or '10 min ago'.")
-]
 ToOption = Annotated[
     str | None,
     typer.Option(
         "--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET; postgres: LSN or TIMELINE:LSN."
     ),
 ]
-BackupOption = Annotated[str | None, typer.Option("--backup", metavar="ID", help="Exactly what this backup holds.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,8 @@ def restore(
     look_around.check_words(target, opens=opens, stops=stops, as_json=as_json)
     exact = (before_position, before_xid, to_name)
     exact_points.refuse_several(at, to, backup, *exact)
-    wish, note = _wish(at, to, backup)
+    _refuse_other_than_positions(to)
+    wish, note = read_wish(at, backup)
     notes = (*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else []))
     asked = _Asked(wish, to, exact, notes, target, archive, opens, yes, dry_run, as_json)
     words = origin.Words(place, named, endpoint_url, bin_directory)
@@ -165,18 +162,9 @@ def _told_of_the_second(opened: House, database: str, archive: Which) -> Iterato
         raise
 
 
-def _wish(at: str | None, to: str | None, backup: str | None) -> tuple[RestoreWish, str]:
-    """What was asked for, and a note on how a time was read."""
-    from backupd.decide.restore_path import RestoreWish
-
-    if at is not None:
-        from backupd.cli.when import parse_when
-
-        moment = parse_when(at, datetime.now(UTC))
-        return RestoreWish.at_time(moment.at), moment.note
+def _refuse_other_than_positions(to: str | None) -> None:
     if to is not None and not _POSITION.fullmatch(to.strip()):
         raise _no_position(to, "a position is a place in the log, like 5f3a9c21d0e47b86/4711 or 0/3000028")
-    return (RestoreWish.of_backup(backup) if backup is not None else RestoreWish.latest()), ""
 
 
 def _to_position(to: str, context: RunContext) -> RestoreWish:

@@ -62,7 +62,6 @@ class CommitFinder(Protocol):
     """Looks into log files of one engine.
 
     ``wants_pages``: it names tables only beside the data files as they were where the first log file begins.
-    ``log_directory`` of ``commits`` is private and goes away; it may be written to.
     """
 
     engine: str

@@ -72,7 +72,7 @@ class DrillOutcome:
     @property
     def because(self) -> str:
         """Why it failed, in one line; empty when it passed."""
-        return in_words(self.failure) if self.failure is not None else ""
+        return in_words(self.failure)
 
     @property
     def exit_status(self) -> int:

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from backupd.archive.verdict import DRILL, Verdict
 from backupd.decide.drill import PastDrill, overdue
+from backupd.decide.timeline import DrillFact
 from backupd.journal.records import JsonValue, Run, RunKind
 from backupd.model.alarm import Alarm, Severity
 from backupd.model.amounts import duration_text
 from backupd.model.drill import DrillFacts
 from backupd.model.rules import Task
 from backupd.model.states import RunState
-from backupd.runs.schedule_view import longest_pause
 from backupd.runs.slot_evidence import known_since
 
 if TYPE_CHECKING:
-    from backupd.archive.verdict import Verdict
     from backupd.runs.context import RunContext
 
 _RUNS_LOOKED_AT = 20
@@ -25,8 +25,13 @@ _RUNS_LOOKED_AT = 20
 
 def past_drills(verdicts: Mapping[str, Iterable[Verdict]]) -> list[PastDrill]:
     """Every drill that the archive knows of, oldest first."""
-    found = [_past(one) for of_one in verdicts.values() for one in of_one if one.kind == "drill"]
+    found = [_past(one) for of_one in verdicts.values() for one in of_one if one.kind == DRILL]
     return sorted(found, key=lambda one: one.at)
+
+
+def drills_on_line(verdicts: Mapping[str, Iterable[Verdict]]) -> list[DrillFact]:
+    """The same, as a timeline takes them."""
+    return [DrillFact(one.backup, one.at, one.passed, one.because) for one in past_drills(verdicts)]
 
 
 def _past(verdict: Verdict) -> PastDrill:
@@ -60,7 +65,10 @@ def drill_json(drill: PastDrill | None) -> dict[str, JsonValue] | None:
 
 
 def drill_alarms(
-    context: RunContext, last: Mapping[str, JsonValue] | None, last_passed: datetime | None
+    context: RunContext,
+    last: Mapping[str, JsonValue] | None,
+    last_passed: datetime | None,
+    interval_seconds: float | None,
 ) -> Iterator[Alarm]:
     """That the last drill failed, with the reason, and that one is overdue.
 
@@ -68,6 +76,7 @@ def drill_alarms(
         context: the database.
         last: the last drill that the archive knows of, as ``drill_json`` says it.
         last_passed: when the last one that passed ended.
+        interval_seconds: the longest pause that is planned between two; None where none is planned.
 
     Raises:
         NotHealthy: the journal cannot be read.
@@ -75,13 +84,13 @@ def drill_alarms(
     failed = _failed(context, last)
     if failed is not None:
         yield failed
-    policy, now = context.policy, context.clock.now()
-    interval = longest_pause(policy.schedule_rules(), (Task.DRILL,), now, context.database)
     since = known_since(context, remember=False).get(Task.DRILL)
-    if interval is None or since is None or not overdue(last_passed, since, interval, now):
+    if interval_seconds is None or since is None:
+        return
+    if not overdue(last_passed, since, interval_seconds, context.clock.now()):
         return
     what = f"none has passed since {last_passed:%Y-%m-%d %H:%M:%SZ}" if last_passed else "none has passed yet"
-    sentence = f"a drill is overdue: {what}, and one is planned every {duration_text(interval)}"
+    sentence = f"a drill is overdue: {what}, and one is planned every {duration_text(interval_seconds)}"
     helps = f"backupctl drill {context.database}"
     yield Alarm(context.database, "drill-overdue", sentence, "", Severity.WARNING, helps)
 

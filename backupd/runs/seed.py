@@ -40,7 +40,7 @@ def seed_passive(context: RunContext, run_id: str, *, only_from_archive: bool = 
         context.writer.seed()
         because = f"{error.problem}: {error.because}"
         return (f"the passive was copied from the active, for it could not be seeded from the archive ({because})",)
-    return (f"the passive was seeded from the archive: {', '.join(route.backups)}, and streams the rest",)
+    return _seeded(route)
 
 
 def seed_from_archive(context: RunContext, run_id: str) -> tuple[str, ...]:
@@ -67,6 +67,10 @@ def seed_from_archive(context: RunContext, run_id: str) -> tuple[str, ...]:
             next_step=f"take what is there from the active: backupctl copy seed {context.database} --from active",
         )
     _from_archive(context, target, route, run_id)
+    return _seeded(route)
+
+
+def _seeded(route: RestorePath) -> tuple[str, ...]:
     return (f"the passive was seeded from the archive: {', '.join(route.backups)}, and streams the rest",)
 
 

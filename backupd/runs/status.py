@@ -40,6 +40,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
     second = second_status(context, alarms)
     holds: list[JsonValue] = []
     guard: dict[str, JsonValue] = {}
+    intervals = expected_intervals(context)
     try:
         if pair is not None:
             verdicts = guard_verdicts(context, pair)
@@ -49,7 +50,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         missing = rolled_back(context, view.record_ids()) if view else ()
         alarms.extend(of_backups(context, view.last_full if view else None, missing))
         alarms.extend(overdue_alarms(context))
-        alarms.extend(_of_drills(context, view))
+        alarms.extend(_of_drills(context, view, intervals.get("drill")))
     except BackupdError as error:
         alarms.append(of_error(context.database, "journal", error))
     return {
@@ -67,7 +68,7 @@ def status_of(context: RunContext) -> dict[str, JsonValue]:
         "archive_seen_at": view.seen_at.isoformat() if view else None,
         "second_archive": second,
         "held_log_bytes_warn": context.policy.truncation.held_log_bytes_warn,
-        "expected_interval_seconds": dict(expected_intervals(context)),
+        "expected_interval_seconds": dict(intervals),
         "next_run": _next_run(context),
         "running": _running(context),
         "holds": holds,
@@ -157,9 +158,10 @@ def _view(context: RunContext, alarms: list[Alarm]) -> ArchiveView | None:
     return view
 
 
-def _of_drills(context: RunContext, view: ArchiveView | None) -> Iterator[Alarm]:
+def _of_drills(context: RunContext, view: ArchiveView | None, interval_seconds: float | None) -> Iterator[Alarm]:
     passed = view.last_passed_drill_at if view else None
-    return drill_alarms(context, view.last_drill if view else None, datetime.fromisoformat(passed) if passed else None)
+    at = datetime.fromisoformat(passed) if passed else None
+    return drill_alarms(context, view.last_drill if view else None, at, interval_seconds)
 
 
 def _gone(context: RunContext, kept: ArchiveView, alarms: list[Alarm]) -> ArchiveView:

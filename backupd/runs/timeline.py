@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,6 @@ from backupd.decide.timeline import (
     POINT,
     RESTORE,
     STAMP,
-    DrillFact,
     Moment,
     Stretch,
     Timeline,
@@ -82,7 +82,7 @@ def read_timeline(
         ArchiveUnreachable: the archive cannot be read.
         DamageFound, KeyMissing, NotHealthy: only with ``points``, as ``find_points``.
     """
-    from backupd.runs.drill_facts import past_drills
+    from backupd.runs.drill_facts import drills_on_line
     from backupd.runs.fitness import unfit_backups, verdicts_by_backup
 
     try:
@@ -92,11 +92,12 @@ def read_timeline(
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
     unfit = unfit_backups(archive, listing, verdicts)
-    drills = [DrillFact(one.backup, one.at, one.passed, one.because) for one in past_drills(verdicts)]
     notes: list[str] = [finding.sentence() for finding in listing.findings]
     besides = [*_stamps(context, notes), *_restores(context)]
     windows = recovery_windows(listing.backups, unfit=unfit)
-    line = build_timeline(listing.backups, windows, drills, context.clock.now(), unfit=unfit, besides=besides)
+    line = build_timeline(
+        listing.backups, windows, drills_on_line(verdicts), context.clock.now(), unfit=unfit, besides=besides
+    )
     if line is None:
         return TimelineFound(context.database, None, (), tuple(notes))
     line = clipped(line, since, until)
@@ -136,17 +137,10 @@ def _restores(context: RunContext) -> Iterator[Moment]:
 
 
 def _of_point(database: str, point: FoundCommit) -> Moment:
-    says = f"restore point {point.name!r}: backupctl restore {database} --to-name {_quoted(point.name)}"
+    says = f"restore point {point.name!r}: backupctl restore {database} --to-name {shlex.quote(point.name)}"
     if point.at is None:
         raise ValueError(f"restore point {point.name!r} has no time")
     return Moment(point.at, POINT, says)
-
-
-def _quoted(name: str) -> str:
-    """As a shell takes it."""
-    import shlex
-
-    return shlex.quote(name)
 
 
 def _stretch_json(stretch: Stretch) -> dict[str, JsonValue]:

@@ -62,7 +62,7 @@ def remembered_facts() -> Callable[[RunContext], ArchiveFacts]:
 
 
 def _read(context: RunContext) -> ArchiveFacts:
-    from backupd.runs.drill_facts import past_drills
+    from backupd.runs.drill_facts import drills_on_line
     from backupd.runs.fitness import unfit_backups, verdicts_by_backup
     from backupd.runs.listing import list_backups
 
@@ -76,7 +76,7 @@ def _read(context: RunContext) -> ArchiveFacts:
         rows=tuple(list_backups(context)),
         backups=tuple(listing.backups),
         unfit=unfit_backups(archive, listing, verdicts),
-        drills=tuple(DrillFact(one.backup, one.at, one.passed, one.because) for one in past_drills(verdicts)),
+        drills=tuple(drills_on_line(verdicts)),
     )
 
 

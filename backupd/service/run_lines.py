@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("service")
 RUN_LOG = logging.getLogger("run")
-_KINDS = {Task.PRUNE: RunKind.PRUNE, Task.VERIFY: RunKind.VERIFY, Task.DRILL: RunKind.DRILL}
 _NO_NEWS = {RunState.COMPLETE, RunState.PENDING}
 _SHOWN = (str, int, float)
 
 
 def kind_of(task: Task) -> RunKind:
     """The kind of the run that does what a slot wants."""
-    return RunKind.BACKUP if task in BACKUPS else _KINDS[task]
+    return RunKind.BACKUP if task in BACKUPS else RunKind(task.value)
 
 
 def say_begun(database: str, due: Due, run: str, pid: int | None) -> None:

@@ -26,13 +26,13 @@ class Context:
     "text", ["0/3000028", "16/B374D848", "2:0/3000028", "2@0/3000028", " 2 @ 0/3000028 ", "5f3a9c21d0e47b86/4711"]
 )
 def test_positions_of_both_engines_come_through(text: str) -> None:
-    restore._wish(None, text, None)
+    restore._refuse_other_than_positions(text)
 
 
 @pytest.mark.parametrize("text", ["nowhere", "/", "0/", "a b/3", "0/xyz", "1/2/3", "2026-11-22", ""])
 def test_what_is_a_position_of_no_engine_is_refused_before_anything_is_opened(text: str) -> None:
     with pytest.raises(UsageProblem, match="cannot be used"):
-        restore._wish(None, text, None)
+        restore._refuse_other_than_positions(text)
 
 
 def test_the_engine_reads_what_a_person_was_shown() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,8 @@ from backupd.engines.postgres.cluster_check import check_cluster, superuser
 from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.private_sockets import PORT, connect_private, socket_directory, stop_private
 from backupd.engines.postgres.server_control import PgControl
-from backupd.errors import NotHealthy, Refused
+from backupd.engines.scratch_directory import remove_scratch
+from backupd.errors import Refused
 from backupd.ports import EngineLook
 from backupd.steps import step
 
@@ -115,17 +115,7 @@ class ScratchCluster:
         for place in (stage, self.directory):
             stop_private(self._control(place), "immediate", seconds_max=_STOP_SECONDS_MAX)
         step("pg.drill.discard")
-        try:
-            if os.path.lexists(self.directory):
-                shutil.rmtree(self.directory)
-        except FileNotFoundError:
-            pass  # somebody else removes it, too
-        except OSError as error:
-            raise NotHealthy(
-                f"the scratch directory {self.directory} cannot be removed",
-                because=f"{error.filename}: {error.strerror or error}",
-                next_step="fix its rights, then: backupctl recover",
-            ) from None
+        remove_scratch(self.directory)
 
     def _control(self, place: Path) -> PgControl:
         return PgControl(place, bin_directory=self.options.bin_directory, owner=self.owner)

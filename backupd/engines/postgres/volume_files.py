@@ -205,7 +205,7 @@ class VolumeFiles:
 
     def _refuse_second_name(self, entry: Entry, facts: os.stat_result, path: Path) -> None:
         """Where a filesystem does not tell two names apart, the second file would be written over the first."""
-        if _folded(entry.path) not in self._alike:
+        if not self._alike or _folded(entry.path) not in self._alike:
             return
         if (facts.st_dev, facts.st_ino) in self._inodes:
             raise FileExistsError(errno.EEXIST, "this filesystem does not tell its name from another one's", str(path))

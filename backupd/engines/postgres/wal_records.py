@@ -134,7 +134,6 @@ def _end(xid: int, lsn: bytes, what: bytes, rest: bytes, open_ones: dict[int, Do
         if removed
         else (),
         changed_oids=tuple(oid for oid in oids if oid >= FIRST_OWN_OID),
-        name="",
     )
 
 

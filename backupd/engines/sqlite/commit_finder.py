@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from backupd.engines.sqlite.apply import apply_partially
 from backupd.engines.sqlite.commit_pages import PageChanges, PageWatch
 from backupd.engines.sqlite.logcheck import verify_log
-from backupd.engines.sqlite.logfile import entries, read_header, read_marks
+from backupd.engines.sqlite.logfile import commit_ends, read_header, read_marks
 from backupd.engines.sqlite.logheader import LogHeader, LogKindCode, Mark, file_name, unwritable
 from backupd.engines.sqlite.page_owners import SCHEMA, Owners, TreeNames, read_owners
-from backupd.engines.sqlite.wal import frame_headers
 from backupd.errors import DamageFound, UsageProblem
 from backupd.model.position import Position
 from backupd.model.records import LogFile
@@ -145,13 +144,10 @@ def _changes(
             yield (begin, found.entries), found
             begin = found.entries
         return
-    done = 0
-    for piece in entries(fd, header):
-        commits = frame_headers(piece, header.page_bytes)["commit"]
-        for end in (np.flatnonzero(commits) + done + 1).tolist():
+    for ends in commit_ends(fd, header):
+        for end in ends.tolist():
             yield (begin, end), None
             begin = end
-        done += len(commits)
 
 
 def _times(marks: Sequence[Mark], count: int) -> tuple[datetime, datetime | None]:

@@ -23,12 +23,8 @@ from backupd.engines.sqlite.pagemap import last_version_indexes
 from backupd.engines.sqlite.schema_rows import schema_rows
 from backupd.engines.sqlite.wal import FRAME_HEADER_BYTES, frame_bytes, frame_headers, pages_view
 
-_TABLE_LEAF, _TABLE_INTERIOR, _INDEX_LEAF, _INDEX_INTERIOR = (
-    13,
-    5,
-    10,
-    2,
-)  # a table WITHOUT ROWID is kept as an index is
+# A table WITHOUT ROWID is kept as an index is.
+_TABLE_LEAF, _TABLE_INTERIOR, _INDEX_LEAF, _INDEX_INTERIOR = 13, 5, 10, 2
 _FIRST_PAGE = struct.Struct(">III")  # first trunk page of the free list, its length, the schema's cookie
 _FIRST_PAGE_AT = 32
 _DEPTH_MAX = 20  # SQLite's own limit of a cursor

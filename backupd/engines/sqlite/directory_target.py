@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import quote
 
 from backupd.durable import sync_directory
+from backupd.engines.scratch_directory import remove_scratch
 from backupd.engines.sqlite.restore_stage import StagedTarget
 from backupd.engines.sqlite.scratch import opened_file
 from backupd.errors import NotHealthy, Refused
@@ -96,17 +96,7 @@ class DirectoryTarget(StagedTarget):
     def discard(self) -> None:
         """See ``ports.ScratchTarget``."""
         step("restore.discard")
-        try:
-            if os.path.lexists(self.path.parent):
-                shutil.rmtree(self.path.parent)
-        except FileNotFoundError:
-            pass  # somebody else removes it, too
-        except OSError as error:
-            raise NotHealthy(
-                f"the scratch directory {self.path.parent} cannot be removed",
-                because=f"{error.filename}: {error.strerror or error}",
-                next_step="fix its rights, then: backupctl recover",
-            ) from None
+        remove_scratch(self.path.parent)
 
     def open_up(self) -> Sequence[str]:
         """See ``ports.LooksAround``: a file needs no server; the commands only read it."""

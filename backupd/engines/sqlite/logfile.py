@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backupd.digests import blake3_hasher
 from backupd.durable import sync_directory
@@ -34,14 +35,14 @@ from backupd.engines.sqlite.logheader import (
     unpack_marks,
     unwritable,
 )
-from backupd.engines.sqlite.wal import FRAME_HEADER, frame_bytes
+from backupd.engines.sqlite.wal import FRAME_HEADER, frame_bytes, frame_headers
 from backupd.errors import NotFound
 from backupd.pages import Block
 from backupd.steps import step
 
 __all__ = [  # with the format's own names, so that a user of log files needs one address
-    "ClosedFile", "LogHeader", "LogKindCode", "LogWriter", "Mark", "control_body", "delta_frames", "entries",
-    "file_name", "read_control", "read_digest", "read_header", "read_marks", "read_pieces", "sync_directory",
+    "ClosedFile", "LogHeader", "LogKindCode", "LogWriter", "Mark", "commit_ends", "control_body", "delta_frames",
+    "entries", "file_name", "read_control", "read_digest", "read_header", "read_marks", "read_pieces", "sync_directory",
     "to_log_file",
 ]  # fmt: skip
 
@@ -214,6 +215,15 @@ def entries(fd: int, header: LogHeader, count: int | None = None) -> Iterator[me
     size = frame_bytes(header.page_bytes)
     total = header.entries if count is None else count
     return read_pieces(fd, HEADER_BYTES, total * size, max(1, PIECE_BYTES // size) * size)
+
+
+def commit_ends(fd: int, header: LogHeader) -> Iterator[NDArray[np.int64]]:
+    """After how many entries each commit ends, in order and piece by piece."""
+    done = 0
+    for piece in entries(fd, header):
+        commits = frame_headers(piece, header.page_bytes)["commit"]
+        yield np.flatnonzero(commits) + (done + 1)
+        done += len(commits)
 
 
 def read_marks(fd: int, header: LogHeader) -> list[Mark]:

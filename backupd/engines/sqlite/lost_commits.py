@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from backupd.engines.sqlite.logdir import LogDir
-from backupd.engines.sqlite.logfile import entries, read_header, read_marks
-from backupd.engines.sqlite.wal import frame_headers
+from backupd.engines.sqlite.logfile import commit_ends, read_header, read_marks
 from backupd.errors import BackupdError
 from backupd.model.position import Position
 
@@ -43,11 +42,6 @@ def _in_file(path: Path, offset: int, at_us: int | None) -> int:
         if at_us is not None:
             kept = [mark.entries for mark in read_marks(descriptor, header) if mark.unix_us <= at_us]
             skip = max([skip, *kept])
-        done = count = 0
-        for piece in entries(descriptor, header):
-            ends = np.flatnonzero(frame_headers(piece, header.page_bytes)["commit"]) + done
-            count += int(np.count_nonzero(ends >= skip))
-            done += len(frame_headers(piece, header.page_bytes))
-        return count
+        return sum(int(np.count_nonzero(ends > skip)) for ends in commit_ends(descriptor, header))
     finally:
         os.close(descriptor)

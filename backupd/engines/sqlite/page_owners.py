@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+
+from backupd.engines.sqlite.check import uri_of
 
 Owners = NDArray[np.uint32]
 
@@ -51,7 +52,7 @@ def read_owners(path: Path, names: TreeNames, pages: int) -> Owners | None:
     Returns:
         None where this SQLite has no ``dbstat``, or finds no sound database there.
     """
-    uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    uri = f"{uri_of(path)}?mode=ro&immutable=1"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
             database.execute("PRAGMA trusted_schema = OFF")
