@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from backupd.archive.keys import KeySources
     from backupd.bootstrap import House
 
-_VERB = re.compile(r"backupctl (restore|list|show|verify)\b")
+_VERB = re.compile(r"backupctl (restore|list|show|verify|timeline)\b")
 
 FromOption = Annotated[
     str | None,
@@ -142,11 +143,25 @@ def _lonely(option: str) -> UsageProblem:
 def _say_from(error: BackupdError, words: Words) -> None:
     """What is advised must work here, where nothing but the archive is known."""
     error.because = error.because.replace("the policies name", "the archive holds")
-    more = f" --endpoint-url {words.endpoint_url}" if words.endpoint_url else ""
-    said = _VERB.sub(rf"\g<0> --from {words.place}{more}", error.next_step)
+    said = _VERB.sub(rf"\g<0> {_from_words(words)}", error.next_step)
     said = said.replace("name its bin_directory in the policy", "name where it is: --bin-directory DIR")
     said = said.replace("as bin_directory in the policy", "with --bin-directory")
     error.next_step = said.replace("DATABASE", words.database) if words.database is not None else said
+
+
+def restore_words(command: str, words: Words) -> str:
+    """A command that restores, with what it needs where only an archive is known."""
+    if words.place is None:
+        return command
+    more = f"{_from_words(words)} --target DIR"
+    if words.bin_directory is not None:
+        more += f" --bin-directory {shlex.quote(str(words.bin_directory))}"
+    return _VERB.sub(rf"\g<0> {more}", command)
+
+
+def _from_words(words: Words) -> str:
+    more = f" --endpoint-url {words.endpoint_url}" if words.endpoint_url else ""
+    return f"--from {shlex.quote(str(words.place))}{more}"
 
 
 def only_one(found: House, named: str | None) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backupd.cli import house, human, keys, output, progress
+from backupd.cli import house, human, keys, origin, output, progress
 from backupd.cli.keys import KeyOption, PassphraseFileOption
-from backupd.cli.options import ArchiveOption, ConfigOption, DatabaseArgument, JsonOption, Which
+from backupd.cli.options import ArchiveOption, ConfigOption, JsonOption, Which
+from backupd.cli.origin import BinDirectoryOption, EndpointOption, NameOption
 from backupd.cli.output import Cell
 from backupd.errors import UsageProblem
 
@@ -24,9 +27,11 @@ EXAMPLES = (
     "backupctl timeline orders --from yesterday --to '2 h ago' --json",
     "backupctl timeline orders --commits --near '2026-11-22 14:05' --window 10m --table items",
     "backupctl timeline orders --points                  # named restore points, postgres",
+    "backupctl timeline --from s3://bucket/orders        # an archive, where no policy and no config is left",
 )
 
 _MOMENTS_MAX = 40
+_PLACE = re.compile(r"[a-z0-9]+://|~|\.{0,2}/|\.{1,2}$")  # no time looks like one of these
 _STYLES = {
     "drop": output.BAD, "truncate": output.BAD, "delete": output.WARN, "schema": output.WARN, "point": output.GOOD,
 }  # fmt: skip
@@ -34,9 +39,17 @@ _STYLES = {
 
 def timeline(
     *,
-    database: DatabaseArgument,
-    since: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="From when: ISO 8601, '2 h ago', 'yesterday 14:00'.")
+    database: Annotated[
+        str | None, typer.Argument(metavar="[DATABASE]", help="A database that a policy names, or see --from.")
+    ] = None,
+    origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="TIME|ARCHIVE",
+            help="From when: ISO 8601, '2 h ago'; or only an archive, without policy: s3://bucket/prefix, /dir, ./dir.",
+            show_default=False,
+        ),
     ] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Up to when.")] = None,
     commits: Annotated[
@@ -56,6 +69,9 @@ def timeline(
         bool, typer.Option("--points", help="Also the named restore points (postgres); this reads the log.")
     ] = False,
     archive: ArchiveOption = Which.FIRST,
+    name: NameOption = None,
+    endpoint_url: EndpointOption = None,
+    bin_directory: BinDirectoryOption = None,
     as_json: JsonOption = False,
     key: KeyOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -66,14 +82,19 @@ def timeline(
         raise _usage("--near is of --commits", "it names the moment whose commits are shown", "add --commits")
     if table and not commits:
         raise _usage("--table is of --commits", "it chooses among the commits", "add --commits")
+    since, place = _told_apart(origins or ())
     begin, end, moment = _span(since, until, near, window, commits=commits)
-    with house.opened(config, keys.sources(key, passphrase_file)) as opened:
+    named = origin.named(database, name, place)
+    words = origin.Words(place, named, endpoint_url, bin_directory)
+    with origin.opened(words, config, keys.sources(key, passphrase_file)) as opened:
+        one = origin.only_one(opened, named) if place else str(named)
         with progress.shown() as report:
-            context = house.one(opened, database, report, archive=archive)
+            context = house.one(opened, one, report, archive=archive)
             if commits and begin is not None and end is not None:
                 from backupd.runs.commits import find_commits
 
                 found = find_commits(context, moment, begin, end, table=table, count_max=limit)
+                found = replace(found, commands=[origin.restore_words(said, words) for said in found.commands])
             else:
                 from backupd.runs.timeline import read_timeline
 
@@ -85,6 +106,16 @@ def timeline(
         else:
             _print_timeline(line)
     return 0
+
+
+def _told_apart(values: Sequence[str]) -> tuple[str | None, str | None]:
+    """What ``--from`` says: a time, a place, or one of each. Raises UsageProblem."""
+    places = [one for one in values if _PLACE.match(one)]
+    times = [one for one in values if one not in places]
+    if len(places) > 1 or len(times) > 1:
+        both = " and ".join(places if len(places) > 1 else times)
+        raise _usage("--from is said twice", f"{both} contradict each other", "leave one of them out")
+    return (times[0] if times else None), (places[0] if places else None)
 
 
 def _usage(problem: str, because: str, next_step: str) -> UsageProblem:

@@ -38,7 +38,7 @@ class CommitsFound:
     total: int
     read_bytes: int
     notes: tuple[str, ...]
-    commands: tuple[str, ...]
+    commands: Sequence[str]
 
     def to_json(self) -> dict[str, JsonValue]:
         """The form that ``timeline --commits --json`` shows."""

@@ -93,7 +93,7 @@ def read_timeline(
     verdicts = verdicts_by_backup(archive)
     unfit = unfit_backups(archive, listing, verdicts)
     notes: list[str] = [finding.sentence() for finding in listing.findings]
-    besides = [*_stamps(context, notes), *_restores(context)]
+    besides = stamps_and_restores(context, notes)
     windows = recovery_windows(listing.backups, unfit=unfit)
     line = build_timeline(
         listing.backups, windows, drills_on_line(verdicts), context.clock.now(), unfit=unfit, besides=besides
@@ -110,6 +110,11 @@ def read_timeline(
         line = Timeline(line.from_time, line.to_time, line.windows, line.gaps, tuple(moments))
     shown = [one for one in windows if one.from_time <= line.to_time and one.to_time >= line.from_time]
     return TimelineFound(context.database, line, tuple(shown), tuple(notes))
+
+
+def stamps_and_restores(context: RunContext, notes: list[str]) -> tuple[Moment, ...]:
+    """What the copies and this node's journal know beside the archive; a note where the copies do not answer."""
+    return (*_stamps(context, notes), *_restores(context))
 
 
 def _stamps(context: RunContext, notes: list[str]) -> Sequence[Moment]:

@@ -1,4 +1,4 @@
-"""What the page shows of an archive, read anew only when the archive has changed."""
+"""What the page shows of an archive, read anew only when the archive has changed or a run has ended."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.decide.restore_path import recovery_windows
-from backupd.decide.timeline import DrillFact, build_timeline
+from backupd.decide.timeline import DrillFact, Moment, build_timeline
 from backupd.errors import NotFound
 from backupd.journal.records import JsonValue
 from backupd.model.records import ArchivedBackup
-from backupd.runs.timeline import line_json
+from backupd.runs.timeline import line_json, stamps_and_restores
 
 if TYPE_CHECKING:
     from backupd.runs.context import RunContext
@@ -30,6 +30,7 @@ class ArchiveFacts:
     backups: tuple[ArchivedBackup, ...] = ()
     unfit: Mapping[str, str] | None = None
     drills: tuple[DrillFact, ...] = ()
+    besides: tuple[Moment, ...] = ()
 
 
 def remembered_facts() -> Callable[[RunContext], ArchiveFacts]:
@@ -77,6 +78,7 @@ def _read(context: RunContext) -> ArchiveFacts:
         backups=tuple(listing.backups),
         unfit=unfit_backups(archive, listing, verdicts),
         drills=tuple(drills_on_line(verdicts)),
+        besides=stamps_and_restores(context, []),
     )
 
 
@@ -84,5 +86,5 @@ def timeline_json(facts: ArchiveFacts, now: datetime) -> dict[str, JsonValue]:
     """The timeline with the names of ``recovery_window``: ``from`` and ``to`` are None while nothing was backed up."""
     unfit = facts.unfit or {}
     windows = recovery_windows(facts.backups, unfit=unfit)
-    line = build_timeline(facts.backups, windows, facts.drills, now, unfit=unfit)
+    line = build_timeline(facts.backups, windows, facts.drills, now, unfit=unfit, besides=facts.besides)
     return line_json(line)

@@ -101,6 +101,23 @@ def test_one_can_look_first(lost: Lost, tmp_path: Path) -> None:
     assert content(lost.archive) == before, "looking leaves nothing, no verdict and no lease"
 
 
+def test_the_moment_can_be_found_where_nothing_else_is_left(lost: Lost, tmp_path: Path) -> None:
+    place = ("--from", str(lost.archive))
+    line = bare(tmp_path, "timeline", *place, "--json").json
+    assert [one["backup"] for one in line["moments"] if one["kind"] != "stamp"] == list(lost.backups)
+    found = bare(tmp_path, "timeline", *place, "--from", "1 h ago", "--commits", "--table", "ledger", "--json").json
+    deletes = [one for one in found["commits"] if one["deed"] == "delete"]
+    assert len(deletes) == 1
+    command = shlex.split(deletes[0]["restore"].replace("--target DIR", "--target out"))
+    assert command[0] == "backupctl"
+    answer = bare(tmp_path, *command[1:])
+    assert answer.status == 0, answer.told()
+    assert sums_of(tmp_path / "out" / "app.db") == (lost.first.rows, lost.first.total)
+    twice = bare(tmp_path, "timeline", *place, *place)
+    assert twice.status == 2, twice.told()
+    assert three_lines(twice)[0] == "--from is said twice"
+
+
 def test_an_archive_that_nobody_may_write_is_enough(lost: Lost, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     shutil.copytree(lost.archive, archive)

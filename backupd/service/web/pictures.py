@@ -10,7 +10,15 @@ from typing import Any
 # Marks of one lane that are closer than this are one mark; a finger is wider still.
 MARK_PERCENT_MIN = 0.6
 SPANS = (1, 7, 35, 400)
-_LANES = {"full": "fulls", "express": "fulls", "copy": "fulls", "drill": "drills", "failover": "failovers"}
+_LANES = {
+    "full": "fulls",
+    "express": "fulls",
+    "copy": "fulls",
+    "drill": "drills",
+    "failover": "failovers",
+    "restore": "restores",
+    "stamp": "stamps",
+}
 
 
 @dataclass(frozen=True, slots=True)

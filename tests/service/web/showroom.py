@@ -205,6 +205,8 @@ def timeline(rows: Sequence[Mapping[str, Any]], *, broken: bool, now: datetime =
     ]
     drill = {"kind": "drill", "says": f"drill: backup {rows[0]['id']} was restored, opened and sound"}
     moments.append({**moments[0], **drill, "at": (now - 2 * DAY).isoformat()})
+    says = f"stamp: the passive knows {rows[-1]['id']} as the last {rows[-1]['type']}"
+    moments.append({**moments[0], "kind": "stamp", "at": end, "says": says, "backup": rows[-1]["id"]})
     windows = [{"from": first, "to": end, "because": ""}]
     gaps = [{"from": end, "to": now.isoformat(), "because": "no backup holds this time yet"}]
     if broken:
@@ -213,6 +215,8 @@ def timeline(rows: Sequence[Mapping[str, Any]], *, broken: bool, now: datetime =
         gaps.insert(0, {"from": hole[0], "to": hole[1], "because": "the log of this time is in no backup"})
         says = "a new history, 8 after 7: a failover, or a restore to the active"
         moments.append({**moments[0], "kind": "failover", "at": hole[1], "says": says})
+        says = f"the active was restored to all of it, from {rows[0]['id']}"
+        moments.append({**moments[0], "kind": "restore", "at": (now - 12.0 * DAY).isoformat(), "says": says})
     moments.sort(key=lambda one: one["at"])
     return {"from": first, "to": now.isoformat(), "windows": windows, "gaps": gaps, "moments": moments}
 
