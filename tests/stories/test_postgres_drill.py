@@ -15,6 +15,7 @@ import pytest
 
 from backupd.engines.postgres.postmaster import find_postmaster
 from tests.faults.pg_house import BrokenHome
+from tests.pg_pairs import binaries
 from tests.stories.home import Answer
 from tests.stories.pg_home import PgHome, pg_home
 from tests.stories.test_full_disks import small_disk
@@ -105,6 +106,37 @@ def test_a_drill_restores_starts_and_asks_a_server_that_reaches_nobody(made: PgH
     assert not servers_below(made.root / "s")
     assert [server.psql("SELECT timeline_id FROM pg_control_checkpoint()") for server in made.pair.servers] == before
     assert made.ok("backup", "orders", "--type", "incremental", "--json").json["type"] == "incremental"
+
+
+@pytest.fixture(scope="module")
+def with_amcheck() -> Iterator[PgHome]:
+    """A pair of a PostgreSQL that brings the extension amcheck (Debian's does, the wheels' do not)."""
+    found = [major for major, programs in binaries().items() if brings_amcheck(programs)]
+    if not found:
+        pytest.skip("no PostgreSQL here has the extension amcheck: apt-get install postgresql")
+    with pg_home(found[-1], scale=1) as home:
+        yield home
+
+
+def brings_amcheck(programs: Path) -> bool:
+    told = subprocess.run([programs / "pg_config", "--sharedir"], capture_output=True, text=True, check=False)
+    return (Path(told.stdout.strip()) / "extension" / "amcheck.control").exists()
+
+
+@pytest.mark.slow
+def test_amcheck_compares_each_table_with_its_indexes(with_amcheck: PgHome) -> None:
+    home, active = with_amcheck, with_amcheck.pair.active
+    active.psql("CREATE FUNCTION lowered(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 - 1'")
+    active.psql("CREATE INDEX by_lowered ON pgbench_tellers (lowered(tid))")
+    home.backup("full")
+    asking(home)
+    told = home.ok("drill", "orders", "--json").json
+    assert "pg_amcheck --heapallindexed" in told["engine_checks"], told["notes"]
+    assert not told["notes"]
+    # Page sums are right and nothing crashes, but the index no longer finds what the table holds.
+    active.psql("CREATE OR REPLACE FUNCTION lowered(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 - 2'")
+    home.backup("incremental")
+    failed(home, home.run("drill", "orders"), 6, "engine checks", "by_lowered")
 
 
 @pytest.mark.slow
