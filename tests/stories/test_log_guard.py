@@ -1,4 +1,4 @@
-"""The log guard of a real service on a PostgreSQL pair: an incremental beside the schedule, and a blocker by its name."""
+"""The log guard of a real service on a PostgreSQL pair: an incremental beside the schedule, a blocker by its name."""
 
 from __future__ import annotations
 
