@@ -15,7 +15,7 @@ from backupd.archive.objects import read_whole, twice
 from backupd.archive.record import AbortRecord, decode_record, mac_of
 from backupd.archive.verdict import Verdict, verdict_from_json
 from backupd.digests import sha256_hex
-from backupd.errors import DamageFound, NotFound, ObjectMissing
+from backupd.errors import DamageFound, NotFound, ObjectMissing, Refused
 from backupd.model.records import ArchivedBackup, BackupRecord, BackupType, StoredFile, StoredLog
 from backupd.pipeline.container import damage
 from backupd.steps import step
@@ -32,19 +32,29 @@ if TYPE_CHECKING:  # listing must not wait for what only storing and fetching ne
 class DatabaseArchive:
     """The backups of one database."""
 
-    def __init__(self, repository: Repository, name: str, engine: str, dbid: str) -> None:
+    def __init__(self, repository: Repository, name: str, engine: str, dbid: str, identity: str = "") -> None:
         self.repository = repository
         self.store = repository.store
         self.clock = repository.clock
         self.name = name
         self.engine = engine
         self.dbid = dbid
+        self.identity = identity
         self.keys = repository.keys
         self.sealed = repository.sealed
         # The lease under which this process writes here; whoever takes one sets it.
         self.lease: DatabaseLease | None = None
         # So long nobody can remove what a backup stores, where the store locks objects; bootstrap knows the policy.
         self.lock_days: int | None = None
+
+    def refuse_another_pair(self, identity: str) -> None:
+        """Raises Refused: the backups are of another pair than the one of this ``identity``."""
+        if self.identity != identity:
+            raise Refused(
+                f"{self.store.describe()} holds the backups of another database named {self.name}",
+                because=f"they are of the pair {self.identity}, this is the pair {identity}",
+                next_step="give this database an archive of its own: `archive = ...` in its policy",
+            )
 
     def still_ours(self) -> None:
         """Look whether the lease is still ours, where there is one. Raises Busy, ArchiveUnreachable."""

@@ -15,7 +15,7 @@ from backupd.archive.database import DatabaseArchive
 from backupd.archive.envelope import malformed, seal, unseal
 from backupd.archive.keys import NO_KEYS, ArchiveKeys, ProtectedKey, key_id
 from backupd.archive.objects import Sealed, folders_below, read_whole, twice
-from backupd.errors import DamageFound, NotFound, ObjectExists, ObjectMissing, Refused
+from backupd.errors import DamageFound, NotFound, ObjectExists, ObjectMissing
 from backupd.ports import Clock, ObjectStore, ProbedStore, StoreFeature
 
 
@@ -185,13 +185,10 @@ class Repository:
                 because=f"it has no {names.identity_name(dbid)}",
                 next_step="see what it holds: backupctl list; or check the policy's archive",
             )
-        if identity is not None and found.identity != identity:
-            raise Refused(
-                f"{self.store.describe()} holds the backups of another database named {name}",
-                because=f"they are of the pair {found.identity}, this is the pair {identity}",
-                next_step="give this database an archive of its own: `archive = ...` in its policy",
-            )
-        return DatabaseArchive(self, name, engine, dbid)
+        archive = DatabaseArchive(self, name, engine, dbid, found.identity)
+        if identity is not None:
+            archive.refuse_another_pair(identity)
+        return archive
 
     def _refuse_nameless(self, dbid: str) -> None:
         """Objects without an identity: it was lost. Raises DamageFound."""

@@ -64,6 +64,7 @@ def run_backup(
     if dry_run:
         plan = plan_backup(context, requested, dry_run=True)
         return BackupOutcome(plan, None, RunState.PLANNED, None, plan.notes)
+    context.refuse_another_pairs_archive()
     with one_run(context, f"{requested} backup of {context.database}"):
         said = recover_under_lease(context)
         unless()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from backupd.errors import NotFound
+from backupd.errors import BackupdError, NotFound
 from backupd.model.records import Progress
 from backupd.ports import Clock, CommitFinder, ObjectStore, ReportProgress, SnapshotProvider, Writer
 
@@ -153,6 +153,20 @@ class RunContext:
         if self._reading is None:
             self._reading = self.open_archive(None)
         return self._reading
+
+    def refuse_another_pairs_archive(self) -> None:
+        """Refuse an archive with the backups of another pair, before a lease is taken or anything is mended in it.
+
+        What cannot be known now is no reason: no archive yet, a pair that does not answer.
+
+        Raises:
+            Refused: it is another pair's.
+        """
+        try:
+            archive, identity = self._opened(create=False), self.writer.identity()
+        except BackupdError:
+            return
+        archive.refuse_another_pair(identity)
 
     @property
     def page_maps(self) -> PageMaps:

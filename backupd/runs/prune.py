@@ -126,8 +126,9 @@ def run_prune(context: RunContext, *, dry_run: bool = False, yes: bool = False) 
 
     Raises:
         Busy: another run works on the database.
-        Refused: the plan is refused, the passive is suspect, or too much would go.
+        Refused: the plan is refused, the passive is suspect, too much would go, or the backups are another pair's.
     """
+    context.refuse_another_pairs_archive()
     if dry_run:
         return PruneOutcome(plan_prune(context), (), 0, 0, ())
     with one_run(context, f"prune of {context.database}", must=True):

@@ -231,6 +231,9 @@ def test_an_archive_of_another_database(pair: Home, tmp_path: Path) -> None:
         problem, because, next_step = other.fails(4, "backup", "orders", "--type", "full")
         assert all((problem, because, next_step))
         assert "another database" in problem + because
+        # With a retention of its own it would have pruned what is not its own.
+        for words in (("prune", "orders", "--yes"), ("prune", "orders", "--dry-run")):
+            assert "another database" in "".join(other.fails(4, *words))
         assert {path: path.stat().st_mtime_ns for path in pair.objects()} == before
         other.policy.write_text(other.policy.read_text().replace(str(pair.archive), str(tmp_path / "own")))
         other.backup("full")
