@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _VERB = re.compile(r"backupctl (restore|list|show|verify|timeline)\b")
 
+MaybeDatabaseArgument = Annotated[
+    str | None, typer.Argument(metavar="[DATABASE]", help="A database that a policy names, or see --from.")
+]
 FromOption = Annotated[
     str | None,
     typer.Option(

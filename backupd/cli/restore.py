@@ -23,7 +23,7 @@ from backupd.cli.options import (
     Which,
     YesOption,
 )
-from backupd.cli.origin import BinDirectoryOption, EndpointOption, FromOption, NameOption
+from backupd.cli.origin import BinDirectoryOption, EndpointOption, FromOption, MaybeDatabaseArgument, NameOption
 from backupd.cli.question import agreed, typed
 from backupd.cli.wish import AtOption, BackupOption, read_wish
 from backupd.errors import ArchiveUnreachable, ConfigInvalid, DamageFound, Refused, UsageProblem
@@ -72,9 +72,7 @@ class _Asked:
 
 def restore(
     *,
-    database: Annotated[
-        str | None, typer.Argument(metavar="[DATABASE]", help="A database that a policy names, or see --from.")
-    ] = None,
+    database: MaybeDatabaseArgument = None,
     at: AtOption = None,
     to: ToOption = None,
     before_position: BeforePositionOption = None,

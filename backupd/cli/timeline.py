@@ -13,7 +13,7 @@ import typer
 from backupd.cli import house, human, keys, origin, output, progress
 from backupd.cli.keys import KeyOption, PassphraseFileOption
 from backupd.cli.options import ArchiveOption, ConfigOption, JsonOption, Which
-from backupd.cli.origin import BinDirectoryOption, EndpointOption, NameOption
+from backupd.cli.origin import BinDirectoryOption, EndpointOption, MaybeDatabaseArgument, NameOption
 from backupd.cli.output import Cell
 from backupd.errors import UsageProblem
 
@@ -35,22 +35,21 @@ _PLACE = re.compile(r"[a-z0-9]+://|~|\.{0,2}/|\.{1,2}$")  # no time looks like o
 _STYLES = {
     "drop": output.BAD, "truncate": output.BAD, "delete": output.WARN, "schema": output.WARN, "point": output.GOOD,
 }  # fmt: skip
+FromWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="TIME|ARCHIVE",
+        help="From when: ISO 8601, '2 h ago'; or only an archive, without policy: s3://bucket/prefix, /dir, ./dir.",
+        show_default=False,
+    ),
+]
 
 
 def timeline(
     *,
-    database: Annotated[
-        str | None, typer.Argument(metavar="[DATABASE]", help="A database that a policy names, or see --from.")
-    ] = None,
-    origins: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--from",
-            metavar="TIME|ARCHIVE",
-            help="From when: ISO 8601, '2 h ago'; or only an archive, without policy: s3://bucket/prefix, /dir, ./dir.",
-            show_default=False,
-        ),
-    ] = None,
+    database: MaybeDatabaseArgument = None,
+    origins: FromWords = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Up to when.")] = None,
     commits: Annotated[
         bool, typer.Option("--commits", help="The commits near a moment, with what each changed and how to undo it.")
