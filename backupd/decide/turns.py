@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backupd.decide.reasons import Reason
 from backupd.decide.schedule import TASKS, Due
 from backupd.model.pair import PairStatus
-from backupd.model.rules import SourceRule
+from backupd.model.rules import SourceRule, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +37,45 @@ class Turns:
     wait: tuple[tuple[Candidate, Reason], ...]
 
 
-def choose_turns(candidates: Iterable[Candidate], running: Sequence[tuple[str, str]], caps: Caps) -> Turns:
-    """Those that have waited longest go first; a database never has two runs.
+def lane_of(database: str, task: Task) -> tuple[str, bool]:
+    """One run at a time in each: a drill touches nothing of the pair, and may take hours, so it has one of its own."""
+    return database, task is Task.DRILL
+
+
+def choose_turns(candidates: Iterable[Candidate], running: Sequence[Candidate], caps: Caps) -> Turns:
+    """Those that have waited longest go first; a database never has two runs, but for a drill beside another one.
+
+    Where more than one run may go on, drills leave one place to the others.
 
     Args:
         candidates: what is due.
-        running: the database and the archive of each run that goes on now.
+        running: the runs that go on now.
         caps: how many may.
     """
-    busy = {database for database, _ in running}
-    per_archive = Counter(archive for _, archive in running)
-    count = len(running)
+    busy = {lane_of(one.database, one.due.task) for one in running}
+    per_archive = Counter(one.archive for one in running)
+    count, drills = len(running), sum(one.due.task is Task.DRILL for one in running)
+    drills_max = max(1, caps.runs_max - 1)
     begin: list[Candidate] = []
     wait: list[tuple[Candidate, Reason]] = []
     for one in sorted(candidates, key=lambda one: (one.due.slot.at, TASKS.index(one.due.task), one.database)):
-        if one.database in busy:
+        lane = lane_of(one.database, one.due.task)
+        if lane in busy:
             wait.append((one, Reason("running", f"a run of {one.database} goes on")))
         elif count >= caps.runs_max:
             wait.append((one, Reason("host-cap", f"{count} runs go on on this host, and {caps.runs_max} may")))
+        elif one.due.task is Task.DRILL and drills >= drills_max:
+            sentence = f"{drills} drills go on on this host, and {drills_max} may, for one place is kept for backups"
+            wait.append((one, Reason("drill-cap", sentence)))
         elif per_archive[one.archive] >= caps.runs_per_archive_max:
             sentence = f"{per_archive[one.archive]} runs go on to {one.archive}, and {caps.runs_per_archive_max} may"
             wait.append((one, Reason("archive-cap", sentence)))
         else:
             begin.append(one)
-            busy.add(one.database)
+            busy.add(lane)
             per_archive[one.archive] += 1
             count += 1
+            drills += one.due.task is Task.DRILL
     return Turns(tuple(begin), tuple(wait))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -72,6 +72,10 @@ class ScheduleRules:
     blackout: tuple[Window, ...] = ()
     retry_seconds: float = 600.0
     retries_max: int = 3
+
+    def without(self, task: Task) -> ScheduleRules:
+        """The same with nothing of this task."""
+        return replace(self, calendars={other: when for other, when in self.calendars.items() if other is not task})
 
 
 class SourceRule(StrEnum):

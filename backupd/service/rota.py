@@ -6,28 +6,25 @@ import logging
 import multiprocessing
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from backupd.decide.schedule import BACKUPS, Decision, Due, decide
+from backupd.decide.schedule import BACKUPS, Due, decide
 from backupd.decide.slots import Slot
-from backupd.decide.turns import Candidate, Caps, choose_turns
+from backupd.decide.turns import Candidate, Caps, choose_turns, lane_of
 from backupd.errors import BackupdError, Busy
 from backupd.journal.records import Attempt, JsonValue
-from backupd.model.alarm import Alarm, Severity
+from backupd.model.alarm import Alarm
 from backupd.model.rules import Task
-from backupd.runs.slot_evidence import attempts_here, by_hand, known_since, slot_name
+from backupd.runs.slot_evidence import attempts_here, known_since, slot_name
 from backupd.service.preloaded import rooms_for
 from backupd.service.run_lines import kind_of, say_begun, say_ended
+from backupd.service.running import Place, Running
 from backupd.service.worker import Ending, Order, Report, work
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-    from multiprocessing.context import ForkServerProcess
-
     from backupd.bootstrap import House
     from backupd.service.ping import Pings
 
@@ -43,36 +40,13 @@ _NO_TRY = {Ending.BUSY: _BUSY_SECONDS, Ending.NOT_OURS: _TURN_SECONDS}
 _JOIN_SECONDS = 5.0
 
 
-@dataclass(slots=True)
-class Running:
-    """A run that goes on in a process of its own."""
-
-    candidate: Candidate
-    began_at: datetime
-    by_hand: bool
-    process: ForkServerProcess
-    pipe: Connection
-    run: str
-
-
-@dataclass(slots=True)
-class Place:
-    """What the rota knows of one database."""
-
-    decision: Decision | None = None
-    said: str = ""
-    last_failure: str = ""
-    not_before: float = 0.0
-    wanted: list[Task] = field(default_factory=list)
-
-
 class Rota:
     """Every database's schedule on this node; other threads may call ``want``, ``alarms``, ``words``, ``look_at``."""
 
     def __init__(self, house: House, caps: Caps, pings: Pings) -> None:
         self._house, self._caps, self._pings = house, caps, pings
         self._places: dict[str, Place] = {}
-        self._running: dict[str, Running] = {}
+        self._running: dict[tuple[str, bool], Running] = {}  # by lane_of
         self._waiting: dict[str, Candidate] = {}
         self._rung: set[str] = set()
         self._lock = threading.RLock()
@@ -99,7 +73,7 @@ class Rota:
         for database in sorted(rung):
             self._look(database)
         if self._waiting:
-            running_now = [(one.candidate.database, one.candidate.archive) for one in self._running.values()]
+            running_now = [one.candidate for one in self._running.values()]
             for candidate in choose_turns(self._waiting.values(), running_now, self._caps).begin:
                 self._begin(candidate)
 
@@ -124,7 +98,7 @@ class Rota:
         self._house.loaded(database)
         with self._lock:
             place = self._places.setdefault(database, Place())
-            if place.wanted or database in self._running:
+            if place.wanted or lane_of(database, task) in self._running:
                 raise Busy(
                     f"a run of {database} cannot begin now",
                     because="one goes on, or is asked for already",
@@ -157,15 +131,13 @@ class Rota:
     def alarms_of(self, database: str) -> tuple[Alarm, ...]:
         """Those of one database."""
         with self._lock:
-            place = self._places.get(database, Place())
-            slots = place.decision.given_up if place.decision else ()
-            return tuple(_given_up(database, slot, place.last_failure) for slot in slots)
+            return self._places.get(database, Place()).given_up(database)
 
     def words(self, database: str) -> dict[str, JsonValue]:
         """What the schedule does with a database now, for status: ``running``, ``waiting`` and ``last``."""
         with self._lock:
             place = self._places.get(database, Place())
-            running = self._running.get(database)
+            running = self._running.get((database, False)) or self._running.get((database, True))
             waiting: list[JsonValue] = [*map(str, place.decision.waiting)] if place.decision else []
             now: dict[str, JsonValue] | None = None
             if running is not None:
@@ -175,7 +147,7 @@ class Rota:
     # --- deciding ---
 
     def _look(self, database: str) -> None:
-        if database in self._running:
+        if (database, False) in self._running:
             return  # it is looked at when the run is over
         clock, now = self._house.clock, self._house.clock.now()
         with self._lock:
@@ -186,6 +158,8 @@ class Rota:
         try:
             context = self._house.context(database)
             rules = context.policy.schedule_rules()
+            if (database, True) in self._running:
+                rules = rules.without(Task.DRILL)
             attempts = attempts_here(self._house.journal, database, rules, now)
             decision = decide(rules, now, attempts, database=database, known_since=known_since(context))
         except BackupdError as error:
@@ -220,7 +194,9 @@ class Rota:
         theirs.close()
         del self._waiting[database]
         with self._lock:
-            self._running[database] = Running(candidate, self._house.clock.now(), by_hand, process, ours, run)
+            self._running[lane_of(database, due.task)] = Running(
+                candidate, self._house.clock.now(), by_hand, process, ours, run
+            )
         if due.task in BACKUPS:
             self._pings.begun(database)
         say_begun(database, due, run, process.pid)
@@ -241,7 +217,7 @@ class Rota:
             report = Report(Ending.FAILED, f"its process ended without a word, with status {running.process.exitcode}")
         database = running.candidate.database
         with self._lock:
-            del self._running[database]
+            del self._running[lane_of(database, running.candidate.due.task)]
         self._note(running, report)
         self.look_at([database])
 
@@ -283,15 +259,3 @@ class Rota:
 
 def _by_hand(task: Task, now: datetime) -> Due:
     return Due(task, Slot(now, task), ())
-
-
-def _given_up(database: str, slot: Slot, failure: str) -> Alarm:
-    why = f": {failure}" if failure else ""
-    return Alarm(
-        database,
-        "run-given-up",
-        f"the {slot.task} of {slot.local} failed too often and is not tried again before its next slot{why}",
-        subject=slot.task.value,
-        severity=Severity.CRITICAL,
-        next_step=f"put that right, then: {by_hand(slot.task, database)}",
-    )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backupd.decide.schedule import Due
 from backupd.decide.slots import Slot
-from backupd.decide.turns import Candidate, Caps, choose_turns, not_our_turn
+from backupd.decide.turns import Candidate, Caps, choose_turns, lane_of, not_our_turn
 from backupd.model.pair import CopyRole, CopyState, CopyStatus, PairStatus
 from backupd.model.rules import SourceRule, Task
 
@@ -37,7 +37,7 @@ def test_a_full_goes_before_an_incremental_of_the_same_moment() -> None:
 
 def test_an_archive_that_is_busy_does_not_hold_up_another_one() -> None:
     waiting = [candidate("a", "s3://x"), candidate("b", "s3://y", minute=9)]
-    turns = choose_turns(waiting, [("z", "s3://x")], Caps(9, 1))
+    turns = choose_turns(waiting, [candidate("z", "s3://x")], Caps(9, 1))
     assert [one.database for one in turns.begin] == ["b"]
     assert turns.wait[0][1].code == "archive-cap"
 
@@ -80,19 +80,35 @@ places = st.sampled_from(["s3://x", "s3://y"])
 
 @given(
     st.lists(st.builds(candidate, names, places, st.integers(0, 9), st.sampled_from(Task)), max_size=20),
-    st.lists(st.tuples(names, places), max_size=4, unique_by=lambda one: one[0]),
+    st.lists(
+        st.builds(candidate, names, places, task=st.sampled_from(Task)),
+        max_size=4,
+        unique_by=lambda one: lane_of(one.database, one.due.task),
+    ),
     st.integers(1, 5),
     st.integers(1, 3),
 )
 def test_no_cap_is_broken_and_nobody_waits_without_a_reason(
-    waiting: list[Candidate], running: list[tuple[str, str]], runs_max: int, per_archive: int
+    waiting: list[Candidate], running: list[Candidate], runs_max: int, per_archive: int
 ) -> None:
     turns = choose_turns(waiting, running, Caps(runs_max, per_archive))
     assert len(turns.begin) + len(turns.wait) == len(waiting)
     assert len(turns.begin) <= max(0, runs_max - len(running))
-    after = [*running, *((one.database, one.archive) for one in turns.begin)]
-    assert max(Counter(database for database, _ in after).values(), default=0) <= 1
+    after = [*running, *turns.begin]
+    assert max(Counter(lane_of(one.database, one.due.task) for one in after).values(), default=0) <= 1
     begun = {one.archive for one in turns.begin}
-    assert all(Counter(archive for _, archive in after)[archive] <= per_archive for archive in begun)
+    assert all(Counter(one.archive for one in after)[archive] <= per_archive for archive in begun)
+    if any(one.due.task is Task.DRILL for one in turns.begin):
+        assert sum(one.due.task is Task.DRILL for one in after) <= max(1, runs_max - 1)
     if not running and waiting:
         assert turns.begin
+
+
+def test_backups_go_on_beside_a_drill_and_drills_leave_them_a_place() -> None:
+    drill = candidate("a", task=Task.DRILL)
+    assert choose_turns([candidate("a")], [drill], Caps(2, 2)).begin
+    turns = choose_turns([candidate("b", task=Task.DRILL), candidate("c", minute=5)], [drill], Caps(2, 2))
+    assert [one.database for one in turns.begin] == ["c"]
+    assert turns.wait[0][1].code == "drill-cap"
+    assert choose_turns([drill], [drill], Caps(9, 9)).wait[0][1].code == "running"
+    assert choose_turns([drill], [], Caps(1, 1)).begin

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from backupd.decide.schedule import Attempt, Due, Outcome, decide, serves
+from backupd.decide.slots import Slot
 from backupd.decide.turns import Candidate, Caps, choose_turns
-from backupd.model.rules import ScheduleRules
+from backupd.model.rules import ScheduleRules, Task
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -133,7 +134,8 @@ class Year:
 
     def _begin(self, at: datetime, node: int) -> None:
         waiting = [Candidate(str(policy), f"archive-{policy % 4}", due) for policy, due in self.waiting[node].items()]
-        busy = [(str(policy), f"archive-{policy % 4}") for policy in self.per_node[node]]
+        full = Due(Task.FULL, Slot(at, Task.FULL), ())
+        busy = [Candidate(str(policy), f"archive-{policy % 4}", full) for policy in self.per_node[node]]
         for one in choose_turns(waiting, busy, self.caps).begin:
             policy = int(one.database)
             del self.waiting[node][policy]
