@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -109,7 +110,7 @@ def timeline(
 
 def _told_apart(values: Sequence[str]) -> tuple[str | None, str | None]:
     """What ``--from`` says: a time, a place, or one of each. Raises UsageProblem."""
-    places = [one for one in values if _PLACE.match(one)]
+    places = [one for one in values if _PLACE.match(one) or Path(one).is_dir()]
     times = [one for one in values if one not in places]
     if len(places) > 1 or len(times) > 1:
         both = " and ".join(places if len(places) > 1 else times)

@@ -113,6 +113,8 @@ def test_the_moment_can_be_found_where_nothing_else_is_left(lost: Lost, tmp_path
     answer = bare(tmp_path, *command[1:])
     assert answer.status == 0, answer.told()
     assert sums_of(tmp_path / "out" / "app.db") == (lost.first.rows, lost.first.total)
+    shutil.copytree(lost.archive, tmp_path / "arch")
+    assert bare(tmp_path, "timeline", "--from", "arch", "--json").json["windows"] == line["windows"]
     twice = bare(tmp_path, "timeline", *place, *place)
     assert twice.status == 2, twice.told()
     assert three_lines(twice)[0] == "--from is said twice"
