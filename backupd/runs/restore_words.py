@@ -50,7 +50,7 @@ def lost(
         sentences.append(f"every commit after {route.at.isoformat()} (it stands at {here})")
     if commits:
         sentences.append("one transaction" if commits == 1 else f"{commits:,} transactions that were committed since")
-    moment = route.at or _known_until(end, backups)
+    moment = route.at or _known_until(end, backups) or _not_before(route)
     if moment is not None and (here is None or here != end):
         sentences.append(
             f"up to {_spell((context.clock.now() - moment).total_seconds())} of changes, back to {moment.isoformat()}"
@@ -62,6 +62,15 @@ def _known_until(end: Position, backups: tuple[ArchivedBackup, ...]) -> datetime
     """The newest moment at which the restored state is known to have been the whole state."""
     moments = [backup.record.covers_until for backup in backups if backup.record.log_end == end]
     return max(moments, default=None)
+
+
+def _not_before(route: RestorePath) -> datetime | None:
+    """The newest moment that the restored state is known not to be older than, by the times of commits in its log."""
+    last = route.logs[-1].log if route.logs else None
+    if last is None or (route.until is not None and last.start >= route.until):
+        return None
+    earlier = [stored.log.last_commit_at for stored in route.logs[:-1] if stored.log.last_commit_at is not None]
+    return max([*earlier, *([last.first_commit_at] if last.first_commit_at else [])], default=None)
 
 
 def _spell(seconds: float) -> str:

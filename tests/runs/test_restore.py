@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_a_point_in_time_comes_back_on_the_active_and_the_passive_follows(chain:
     assert outcome.passive_state == "healthy"
     assert any("new full is due" in note for note in outcome.notes)
     assert run_backup(chain.context(), BackupType.INCREMENTAL).plan.type is BackupType.FULL
+
+
+def test_the_plan_to_a_position_says_how_much_time_would_be_lost(chain: World) -> None:
+    chain.clock.sleep(10)
+    chain.writer.commit("wanted")
+    chain.clock.sleep(1000)
+    chain.writer.commit("a mistake")
+    run_backup(chain.context(), BackupType.INCREMENTAL)
+    logs = [stored.log for stored in chain.context().archive().list().backups[-1].record.logs]
+    ends = [(log.last_commit_at, log.end) for log in logs if log.last_commit_at is not None]
+    at, end = next(one for one, (later, _) in pairwise(ends) if (later - one[0]).seconds > 900)
+    plan = plan_restore(chain.context(), RestoreWish.to_position(end))
+    assert f"up to 16 minutes of changes, back to {at.isoformat()}" in plan.lost
 
 
 def test_a_full_with_a_commit_after_the_moment_is_not_its_base(chain: World, monkeypatch: pytest.MonkeyPatch) -> None:
