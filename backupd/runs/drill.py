@@ -65,7 +65,7 @@ def run_drill(context: RunContext, wish: RestoreWish = _NEWEST) -> DrillOutcome:
     finally:
         remember_quietly(context)
     state = RunState.COMPLETE if outcome.passed else RunState.FAILED
-    facts = {"because": outcome.because, "failed_in": str(outcome.facts.failed_in or "")}
+    facts = {"because": outcome.because, "failed_in": str(outcome.facts.failed_in or ""), "next": outcome.next_step}
     context.journal.finish(run.id, state, outcome.because or "passed", backup=outcome.backup_id, **facts)
     return outcome
 

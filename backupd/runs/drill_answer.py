@@ -75,6 +75,11 @@ class DrillOutcome:
         return in_words(self.failure)
 
     @property
+    def next_step(self) -> str:
+        """What helps, as the failure says it; empty when it passed."""
+        return "" if self.failure is None else self.failure.next_step
+
+    @property
     def exit_status(self) -> int:
         """0 when it passed, else that of what kept it from passing."""
         return 0 if self.failure is None else self.failure.exit_status

@@ -103,17 +103,18 @@ def _failed(context: RunContext, last: Mapping[str, JsonValue] | None) -> Alarm 
     """
     here = _last_here(context)
     at = datetime.fromisoformat(str(last["at"])) if last else None
-    because, phase, when = "", "", at
+    because, phase, when, right = "", "", at, "put that right"
     if last is not None and not last["sound"]:
         because, phase = str(last["because"]), str(last["failed_in"] or "")
     if here is not None and here.finished_at is not None and (last is None or _is_newer(here, last)):
         because = str(here.facts.get("because") or "") if here.state is RunState.FAILED else ""
         phase, when = str(here.facts.get("failed_in") or ""), here.finished_at
+        right = str(here.facts.get("next") or right)
     if not because or when is None:
         return None
     where = f" ({phase.replace('-', ' ')})" if phase else ""
     sentence = f"the last drill, of {when:%Y-%m-%d %H:%M:%SZ}, failed{where}: {because}"
-    helps = f"put that right, then: backupctl drill {context.database}"
+    helps = f"{right}, then: backupctl drill {context.database}"
     return Alarm(context.database, "drill-failed", sentence, "", Severity.CRITICAL, helps)
 
 

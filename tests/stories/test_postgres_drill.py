@@ -259,6 +259,8 @@ def test_a_place_that_the_servers_user_may_not_enter_is_refused_in_time(made: Pg
     closed.mkdir(mode=0o700)
     asking(made, directory=closed)
     failed(made, made.run("drill", "orders"), 4, "plan", "may not enter")
+    helps = [one["next_step"] for one in made.status()["alarm_details"] if one["code"] == "drill-failed"]
+    assert "drill.directory in the policy" in helps[0]
 
 
 @pytest.mark.slow
