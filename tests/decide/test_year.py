@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -77,24 +78,23 @@ def check_each_slot_once(year: Year) -> None:
 def check_caught_up(year: Year) -> None:
     """Every slot is served before the next one of its task, unless nobody could: then once, soon after somebody can."""
     slack = timedelta(hours=14)  # blackouts, retries, caps, and a run of half an hour before it
+    of = by_policy(year.runs)
     for policy, rules in enumerate(year.policies):
-        runs = [run for run in by_runs(year)[policy] if run.outcome is Outcome.DONE]
+        runs = sorted(of[policy], key=lambda run: run.began)
         for task in BACKUPS:
             for slot in slots_between(rules, task, START + timedelta(days=9), year.end - slack, f"database-{policy}"):
                 window = (slot.at, slot.at + slack)
                 if not undisturbed(year, policy, *window):
                     continue
-                good = any(slot.at <= run.began <= window[1] and serves(run.due.task, task) for run in runs) or gave_up(
-                    year, policy, task, *window
-                )
-                assert good, (policy, task, slot)
+                near = begun_in(runs, *window)
+                done = any(run.outcome is Outcome.DONE and serves(run.due.task, task) for run in near)
+                assert done or gave_up(near, task), (policy, task, slot)
 
 
-_index: dict[int, dict[int, list[Run]]] = {}
-
-
-def by_runs(year: Year) -> dict[int, list[Run]]:
-    return _index.setdefault(id(year), by_policy(year.runs))
+def begun_in(runs: list[Run], begins: datetime, ends: datetime) -> list[Run]:
+    """Of one policy's, which began in that time; runs are in order, and a year has too many to look at each of them."""
+    first = bisect_left(runs, begins, key=lambda run: run.began)
+    return runs[first : bisect_right(runs, ends, key=lambda run: run.began)]
 
 
 def undisturbed(year: Year, policy: int, begins: datetime, ends: datetime) -> bool:
@@ -111,10 +111,9 @@ def undisturbed(year: Year, policy: int, begins: datetime, ends: datetime) -> bo
     return not moved and not ahead and not any(span.begins <= ends and begins <= span.ends for span in spans)
 
 
-def gave_up(year: Year, policy: int, task: Task, begins: datetime, ends: datetime) -> bool:
+def gave_up(near: list[Run], task: Task) -> bool:
     """Whether it was tried again and again, for this slot or for one that came meanwhile."""
-    tried = [run for run in by_runs(year)[policy] if run.due.task is task and begins <= run.began <= ends]
-    return len([run for run in tried if run.outcome is not Outcome.DONE]) >= 3
+    return sum(run.due.task is task and run.outcome is not Outcome.DONE for run in near) >= 3
 
 
 def check_no_storm(year: Year) -> None:
