@@ -15,7 +15,7 @@ SIZE_BYTES = 64 << 30
 
 PROGRAM = textwrap.dedent(
     """
-    import resource, sys, time
+    import sys, time
     from pathlib import Path
     from backupd.archive.age import new_identity
     from backupd.archive.keys import ArchiveKeys
@@ -32,7 +32,8 @@ PROGRAM = textwrap.dedent(
     keys = ArchiveKeys((), (where / "key",))
     fetch_file(full.record.files[0], store, where / "stage", keys=keys)
     fetched = time.monotonic()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: that one remembers whoever began this process.
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
     print(f"{peak} {stored - begun:.1f} {fetched - stored:.1f}")
     """
 )

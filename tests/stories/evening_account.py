@@ -13,6 +13,7 @@ from itertools import pairwise
 
 MINUTE = timedelta(minutes=1)
 # A slot that falls into trouble may be served so long after it: what was cut off must be seen, tried and begun first.
+RETRY = timedelta(minutes=10)  # retry_seconds, as a policy has it that does not say
 AFTERMATH = timedelta(seconds=90)
 
 
@@ -104,6 +105,8 @@ class Account:
     def _served(self, database: str, at: datetime, runs: Sequence[Run]) -> None:
         task = task_of(at)
         fit = [run for run in runs if run.done and run.begin >= at and run.task in (task, "full")]
+        if not fit and self._waits_for_its_retry(task, at, runs):
+            return
         if not fit:
             self.findings.append(f"{database}: nothing has served the {task} of {at:%H:%M} to the end")
             return
@@ -115,6 +118,14 @@ class Account:
             self.findings.append(
                 f"{database}: the {task} of {at:%H:%M} ran at {fit[0].begin:%H:%M:%S}, without a cause"
             )
+
+    def _waits_for_its_retry(self, task: str, at: datetime, runs: Sequence[Run]) -> bool:
+        """It has failed for a reason, and the evening ended before it was due again."""
+        tried = [run for run in runs if run.task == task and run.begin >= at and run.end is not None and not run.done]
+        return any(
+            run.end is not None and run.end + RETRY > self.acts[-1].end and self._in_trouble(at, run.begin)
+            for run in tried
+        )
 
     def _in_trouble(self, at: datetime, served: datetime) -> bool:
         spans = [act.trouble for act in self.acts if act.trouble]

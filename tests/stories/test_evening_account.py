@@ -49,6 +49,14 @@ def test_a_slot_that_nothing_served_is_found_unless_trouble_explains_it() -> Non
     assert "orders: nothing has served the full of 20:10 to the end" in account.judge()
 
 
+def test_a_full_that_failed_in_trouble_may_wait_for_its_retry_beyond_the_end() -> None:
+    account = good()
+    account.runs = [replace(run, ended="failed") if run.slot == "20:10" else run for run in account.runs]
+    assert "orders: nothing has served the full of 20:10 to the end" in account.judge()
+    account.acts = [Act("S3 away", BEGIN, END, (minute(9), minute(11)))]
+    assert account.judge() == []
+
+
 def test_an_incremental_does_not_serve_a_full() -> None:
     account = good()
     account.runs = [replace(run, task="incremental") if run.slot == "20:10" else run for run in account.runs]
