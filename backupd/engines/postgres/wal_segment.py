@@ -38,6 +38,9 @@ _LONG = np.dtype(
 )
 
 
+_PAGE_SIZES = (1024, 2048, 4096, 8192, 16384, 32768)
+
+
 def _page_headers(page_bytes: int) -> np.dtype[np.void]:
     return np.dtype(
         {
@@ -189,6 +192,11 @@ class _Look:
                 raise self.damaged(f"it {what} {found} and must be {must}", 0)
         if not 1024 <= page_bytes <= 65536 or page_bytes & (page_bytes - 1):
             raise self.damaged(f"{page_bytes} bytes is not the size of a page of log", 0)
+        # A flipped bit may name a greater size that is one, too: then pages begin where none should.
+        for smaller in (size for size in _PAGE_SIZES if size < page_bytes):
+            inside = np.frombuffer(data[smaller : smaller + _LONG_HEADER_BYTES], dtype=_LONG)[0]
+            if int(inside["magic"]) == magic and int(inside["pageaddr"]) == want.start + smaller:
+                raise self.damaged(f"it names a page size of {page_bytes}, and its pages have {smaller} bytes", 0)
         return page_bytes
 
     def good_pages(self, heads: np.ndarray) -> int:
