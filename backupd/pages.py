@@ -62,7 +62,10 @@ def filled_runs(view: memoryview, page_bytes: int) -> Iterator[tuple[int, int]]:
     """
     whole = len(view) // page_bytes
     words = np.frombuffer(view, dtype=np.uint64, count=whole * page_bytes // 8)
-    filled = words.reshape(whole, page_bytes // 8).any(axis=1)
+    rows = words.reshape(whole, page_bytes // 8)
+    filled = rows[:, 0] != 0  # nearly every page that is filled begins with something
+    empty_begun = np.flatnonzero(~filled)
+    filled[empty_begun] = rows[empty_begun].any(axis=1)
     edges = np.flatnonzero(np.diff(filled, prepend=False, append=len(view) > whole * page_bytes))
     ends = [*(edges * page_bytes).tolist(), len(view)]
     yield from zip(ends[::2], ends[1::2], strict=False)

@@ -241,6 +241,7 @@ def main() -> None:
     logging.raiseExceptions = False
     # Looking for plugins reads the metadata of every installed package: a tenth of the time of status.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would begin threads, for algebra that nobody does here
     sys.exit(run(sys.argv[1:]))
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
 from typing import TypeVar
 
 T = TypeVar("T")
 
+_END = object()
 
-def in_order(futures: Iterable[Future[T]], ahead_max: int) -> Iterator[T]:
+
+def in_order(futures: Iterable[Future[T]], ahead_max: int) -> Generator[T, None, None]:
     """The results in order; at most ``ahead_max + 1`` are under way: the next is asked for when there is room.
 
     What still waits is cancelled when this ends early.
@@ -26,3 +29,23 @@ def in_order(futures: Iterable[Future[T]], ahead_max: int) -> Iterator[T]:
     finally:
         for future in ahead:
             future.cancel()
+
+
+def in_background(items: Generator[T, None, None], ahead_max: int) -> Generator[T, None, None]:
+    """The items of a generator that a thread of its own runs, up to ``ahead_max + 1`` items ahead.
+
+    What the generator raises is raised here, in its turn; when this ends early, the
+    generator is closed and its thread is gone.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        asked: Iterator[Future[T | object]] = (thread.submit(next, items, _END) for _ in repeat(None))
+        given = in_order(asked, ahead_max)
+        try:
+            for item in given:
+                if item is _END:
+                    return
+                yield item  # type: ignore[misc]
+        finally:
+            given.close()
+            thread.shutdown(wait=True)
+            items.close()

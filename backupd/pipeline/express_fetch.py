@@ -69,9 +69,9 @@ class ExpressFetch:
         self.fetched_pages = 0
         self.read_bytes = 0
 
-    def run(self, *, use_local: bool) -> None:
-        """Bring every page into the stage, then hash all of it."""
-        here = self._bring_local() if use_local else np.zeros(self._layout.page_count, dtype=np.bool_)
+    def run(self, *, first: bool) -> None:
+        """Bring every page into the stage, then hash all of it; only the first walk takes what is here."""
+        here = self._bring_local() if first else np.zeros(self._layout.page_count, dtype=np.bool_)
         self.reused_pages += int(here.sum())
         self._done_pages = int(here.sum())
         for holder, file in enumerate(self._files):

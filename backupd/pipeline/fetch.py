@@ -3,22 +3,28 @@
 Pages whose hash is the archived one are taken from the stage itself (a restore
 that was interrupted goes on) or from the live file (a delta restore); the rest
 is fetched, a whole segment in one stream or single super-blocks by the
-segment's table.  What passes is checked four times: the segment's SHA-256 (when
-it is read whole), the frame's checksum, each page against the page map, and at
-last BLAKE3 over the file as it was written.
+segment's table.  What passes is checked three times: the segment's SHA-256 (when
+it is read whole), the frame's checksum, and at last BLAKE3 over the file as it
+was written.  Where that is not the archived one, all is fetched once more, each
+page is looked up in the page map, and the error names those that are wrong.
+
+Four threads overlap: one reads segments and hashes what is stored, two
+(``workers``) expand and write, and the caller's own hashes what was written.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from backupd.allocations import blocks_reused
 from backupd.digests import blake3_hasher
 from backupd.model.records import Progress, StoredFile, StoredSegment
 from backupd.pages import Hashes
+from backupd.pipeline.ahead import in_background
 from backupd.pipeline.cipher import KeyFinder
 from backupd.pipeline.compress import Decompressor
 from backupd.pipeline.container import Block, damage
@@ -77,6 +83,7 @@ def fetch_file(
     page_map = homes.page_map if homes is not None else load_map(store, stored, keys)
     step("fetch.open")
     with (
+        blocks_reused(),
         Stage(stage_place, stored) as stage,
         Local(live_place, stored) as live,
         ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool,
@@ -88,12 +95,13 @@ def fetch_file(
             return _Fetch(_Sides(stored, store, page_map, stage, live, keys), pool, 2 * workers, report)
 
         fetch = walk()
-        fetch.run(use_local=True)
-        if fetch.plain != stored.blake3 and fetch.reused_pages:
-            # A page that is not the archived one had its hash: 2**-64, but then only fetching everything helps.
+        fetch.run(first=True)
+        if fetch.plain != stored.blake3:
+            # Damage, which the second walk names; or a page that was here had an archived page's hash (2**-64),
+            # and then only fetching everything helps.
             stage.distrust()
             fetch = walk()
-            fetch.run(use_local=False)
+            fetch.run(first=False)
         if fetch.plain != stored.blake3:
             raise damage(stored.map.name, "the restored file's BLAKE3 is not the one in the record", file=stored.path)
         step("fetch.fsync")
@@ -123,6 +131,7 @@ class _Fetch:
         self._pool, self._report = pool, report
         self._ahead: deque[Future[bytes]] = deque()
         self._ahead_max = ahead_max
+        self._checked: Hashes | None = None  # what each page is compared with
         self._reader = SegmentReader(sides.stored, sides.store, sides.keys)
         self._decompressor = Decompressor()
         self._hasher = blake3_hasher()
@@ -136,19 +145,44 @@ class _Fetch:
         """How much was read from the archive."""
         return self._reader.read_bytes
 
-    def run(self, *, use_local: bool) -> None:
-        """Bring every page into the stage; ``plain`` is the BLAKE3 of what is there then."""
+    def run(self, *, first: bool) -> None:
+        """Bring every page into the stage; ``plain`` is the BLAKE3 of what is there then.
+
+        A walk that is not the first takes nothing from here, and looks at each page.
+        """
+        self._checked = None if first else self._page_map
+        read = in_background(self._read(use_local=first), self._ahead_max)
         try:
-            for segment, blocks in self._segments:
-                wanted = self._not_here(blocks) if use_local else {block.number for block in blocks}
-                step("fetch.write")
-                self._take_segment(segment, blocks, wanted)
+            for segment, block, got in read:
+                if got is None:
+                    self.reused_pages += block.page_count
+                    self._ahead.append(self._pool.submit(self._stage.read, block))
+                else:
+                    self.fetched_pages += block.page_count
+                    self._ahead.append(self._pool.submit(self._expand, segment, block, got))
+                while len(self._ahead) > self._ahead_max:
+                    self._retire()
             while self._ahead:
                 self._retire()
         finally:
+            read.close()
             for future in self._ahead:
                 future.cancel()
         self.plain = self._hasher.hexdigest()
+
+    def _read(self, *, use_local: bool) -> Generator[tuple[StoredSegment, SuperBlock, Block | None], None, None]:
+        """All super-blocks in order, each with what is stored of it; None for one that is in the stage already."""
+        for segment, blocks in self._segments:
+            wanted = self._not_here(blocks) if use_local else {block.number for block in blocks}
+            step("fetch.write")
+            fetched = self._reader.take(segment, blocks, wanted)
+            got = next(fetched, None)
+            for block in blocks:
+                if got is not None and got[0].number == block.number:
+                    yield segment, block, got[1]
+                    got = next(fetched, None)
+                else:
+                    yield segment, block, None
 
     def _not_here(self, blocks: list[SuperBlock]) -> set[int]:
         """Numbers of the super-blocks that neither stage nor live can give; live pages are copied to the stage."""
@@ -167,22 +201,8 @@ class _Fetch:
         self._stage.write(block.offset, self._live.merged(block, in_live, self._stage))
         return True
 
-    def _take_segment(self, segment: StoredSegment, blocks: list[SuperBlock], wanted: set[int]) -> None:
-        fetched = self._reader.take(segment, blocks, wanted)
-        got = next(fetched, None)
-        for block in blocks:
-            if got is not None and got[0].number == block.number:
-                self.fetched_pages += block.page_count
-                self._ahead.append(self._pool.submit(self._expand, segment, *got))
-                got = next(fetched, None)
-            else:
-                self.reused_pages += block.page_count
-                self._ahead.append(self._pool.submit(self._stage.read, block))
-            while len(self._ahead) > self._ahead_max:
-                self._retire()
-
     def _expand(self, segment: StoredSegment, block: SuperBlock, got: Block) -> bytes:
-        plain = expand(self._decompressor, got, block, page_map=self._page_map, stored=self._stored, name=segment.name)
+        plain = expand(self._decompressor, got, block, page_map=self._checked, stored=self._stored, name=segment.name)
         self._stage.write(block.offset, plain)
         return plain
 
@@ -190,6 +210,7 @@ class _Fetch:
         plain = self._ahead.popleft().result()
         self._hasher.update(plain)
         before, self._hashed_bytes = self._hashed_bytes, self._hashed_bytes + len(plain)
-        self._stage.write_out_behind(before, self._hashed_bytes)
+        # Not here: who starts the write of dirty pages looks for their places on the disk.
+        self._pool.submit(self._stage.write_out_behind, before, self._hashed_bytes)
         if self._report:
             self._report(Progress(self._stored.path, self._hashed_bytes, self._stored.size_bytes))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backupd.allocations import blocks_reused
 from backupd.digests import blake3_hasher
 from backupd.errors import BackupdError, DamageFound, ObjectMissing
 from backupd.model.records import StoredFile, StoredSegment
@@ -99,7 +100,7 @@ class _Inspection:
         except DamageFound as problem:
             self._tell(FileProblem(self._stored.map.name, problem.because))
             return
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
+        with blocks_reused(), ThreadPoolExecutor(self._workers, thread_name_prefix="inspect") as pool:
             for segment, blocks in segments:
                 if only in {None, segment}:
                     self._segment(pool, segment, blocks, page_map)
