@@ -94,9 +94,8 @@ class ExpressFetch:
         in_stage = self._stage.matching(block, self._homes.page_map)
         if in_stage.all():
             return in_stage
-        in_live = self._live.matching(block, self._homes.page_map) & ~in_stage
-        if in_live.any():
-            self._stage.write(block.offset, self._live.merged(block, in_live, self._stage))
+        data, in_live = self._live.look(block, self._homes.page_map)
+        self._stage.write_pages(block, data, in_live & ~in_stage)
         return in_stage | in_live
 
     def _fetch_from(self, holder: int, file: StoredFile, pages: NDArray[np.int64]) -> None:

@@ -20,6 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from backupd.allocations import blocks_reused
 from backupd.digests import blake3_hasher
 from backupd.model.records import Progress, StoredFile, StoredSegment
@@ -32,7 +34,7 @@ from backupd.pipeline.express_fetch import ExpressFetch
 from backupd.pipeline.layout import Layout, SuperBlock
 from backupd.pipeline.page_map import load_homes, load_map
 from backupd.pipeline.segment_reader import SegmentReader, expand
-from backupd.pipeline.stage import Local, Stage
+from backupd.pipeline.stage import Local, Matches, Stage
 from backupd.ports import ObjectStore, PageFile, ReportProgress
 from backupd.steps import step
 
@@ -131,6 +133,7 @@ class _Fetch:
         self._pool, self._report = pool, report
         self._ahead: deque[Future[bytes]] = deque()
         self._ahead_max = ahead_max
+        self._missing: dict[int, Matches] = {}  # of blocks that are to be fetched: the pages that are not here
         self._checked: Hashes | None = None  # what each page is compared with
         self._reader = SegmentReader(sides.stored, sides.store, sides.keys)
         self._decompressor = Decompressor()
@@ -192,18 +195,25 @@ class _Fetch:
         return {block.number for block, whole in zip(blocks, found, strict=True) if not whole}
 
     def _bring_local(self, block: SuperBlock) -> bool:
-        in_stage = self._stage.matching(block, self._page_map)
-        if in_stage.all():
-            return True
-        in_live = self._live.matching(block, self._page_map)
-        if not (in_stage | in_live).all():
-            return False
-        self._stage.write(block.offset, self._live.merged(block, in_live, self._stage))
-        return True
+        """Whether the block is in the stage as a whole now; what is there of another one need not be written again."""
+        missing = np.ones(block.page_count, dtype=np.bool_)
+        if not self._stage.was_empty:
+            missing = ~self._stage.matching(block, self._page_map)
+        if missing.any() and self._live.exists:
+            data, in_live = self._live.look(block, self._page_map)
+            self._stage.write_pages(block, data, in_live & missing)
+            missing &= ~in_live
+        if missing.any():
+            self._missing[block.number] = missing
+        return not missing.any()
 
     def _expand(self, segment: StoredSegment, block: SuperBlock, got: Block) -> bytes:
         plain = expand(self._decompressor, got, block, page_map=self._checked, stored=self._stored, name=segment.name)
-        self._stage.write(block.offset, plain)
+        missing = self._missing.pop(block.number, None)
+        if missing is None:
+            self._stage.write(block.offset, plain)
+        else:
+            self._stage.write_pages(block, plain, missing)
         return plain
 
     def _retire(self) -> None:

@@ -46,8 +46,8 @@ class Local:
         """Whether there is anything to reuse."""
         return self._file is not None and self._file.size_bytes > 0
 
-    def matching(self, block: SuperBlock, page_map: Hashes) -> Matches:
-        """For each page of the block, whether it is here with the archived hash."""
+    def look(self, block: SuperBlock, page_map: Hashes) -> tuple[bytes, Matches]:
+        """What is here of the block, and for each of its pages whether that has the archived hash."""
         page_bytes = self._stored.page_bytes
         matches = np.zeros(block.page_count, dtype=np.bool_)
         data = self._bytes(block)
@@ -55,18 +55,11 @@ class Local:
         if pages:
             hashes = page_hashes(data[: pages * page_bytes], page_bytes)
             matches[:pages] = hashes == page_map[block.first_page : block.first_page + pages]
-        return matches
+        return data, matches
 
-    def merged(self, block: SuperBlock, from_here: Matches, stage: Local) -> bytes:
-        """The block with the marked pages from here and the others from the stage."""
-        here = self._bytes(block).ljust(block.size_bytes, b"\0")
-        if from_here.all():
-            return here
-        there = stage._bytes(block).ljust(block.size_bytes, b"\0")
-        shape = (block.page_count, self._stored.page_bytes)
-        rows_here = np.frombuffer(here, dtype=np.uint8).reshape(shape)
-        rows_there = np.frombuffer(there, dtype=np.uint8).reshape(shape)
-        return np.where(from_here[:, None], rows_here, rows_there).tobytes()
+    def matching(self, block: SuperBlock, page_map: Hashes) -> Matches:
+        """For each page of the block, whether it is here with the archived hash."""
+        return self.look(block, page_map)[1]
 
     def _bytes(self, block: SuperBlock) -> bytes:
         return b"" if self._file is None else self._file.read(block.offset, block.size_bytes)
@@ -113,6 +106,13 @@ class Stage(Local):
             self._made.open(self._stored.size_bytes)
         except OSError as problem:
             raise self._not_writable(problem) from problem
+
+    def write_pages(self, block: SuperBlock, data: bytes, wanted: Matches) -> None:
+        """Write the marked pages of a block, as many as are side by side at once. Raises NotHealthy."""
+        page_bytes = self._stored.page_bytes
+        edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)).tolist()
+        for first, end in zip(edges[::2], edges[1::2], strict=True):
+            self.write(block.offset + first * page_bytes, memoryview(data)[first * page_bytes : end * page_bytes])
 
     def write_out_behind(self, before_bytes: int, done_bytes: int) -> None:
         """Done up to ``done_bytes`` and not only to ``before_bytes``: what is whole is being written to the disk now.
