@@ -15,10 +15,12 @@ FUNCTION_LINES_MAX = 60
 
 # Who may enter which room (rooms are named by their path; a room that is not here may not exist).
 _VALUES = {"model", "errors"}
-_HANDS = {"durable", "ports", "process", "steps"} | _VALUES
+_HANDS = {"disk_room", "durable", "ports", "process", "steps"} | _VALUES
 _FRONT = {"bootstrap", "runs", "decide", "journal", "policy", "archive", "process", "steps", "ports"} | _VALUES
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
+    "allocations": set(),
+    "disk_room": set(),
     "errors": set(),
     "known_secrets": {"model"},
     "lines": {"known_secrets", "model", "errors"},
@@ -33,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": _VALUES,
     "journal": {"process", "steps"} | _VALUES,
     "providers": _HANDS,
-    "pipeline": {"digests", "pages"} | _HANDS,
+    "pipeline": {"allocations", "digests", "pages"} | _HANDS,
     "archive": {"digests", "pages", "pipeline"} | _HANDS,  # what it keeps went through the pipeline; never back
     "engines": _HANDS,  # what every engine needs; one engine's own room is below
     "engines/postgres": {"digests", "engines", "pages"} | _HANDS,

@@ -41,6 +41,7 @@ EXAMPLES = (
     "backupctl restore orders --at 2026-11-22T14:05:00Z --yes",
     "backupctl restore orders --before-position 5f3a9c21d0e47b86/4711 --dry-run   # just before a commit",
     "backupctl restore orders --target /tmp/look --open      # look around and copy rows out, until Ctrl-C",
+    "backupctl restore orders --in-place --dry-run           # no room for a second copy beside the active",
     "backupctl restore orders --archive second --dry-run     # when the first archive is away",
     "backupctl restore --from s3://bucket/orders --target /srv/orders --key orders.key.txt   # nothing else is left",
 )
@@ -50,6 +51,15 @@ ToOption = Annotated[
     str | None,
     typer.Option(
         "--to", metavar="POSITION", help="A position of the log: HISTORY/OFFSET; postgres: LSN or TIMELINE:LSN."
+    ),
+]
+
+
+InPlaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--in-place",
+        help="PostgreSQL's active: reuse its files instead of building beside them; what is there is gone at once.",
     ),
 ]
 
@@ -64,6 +74,7 @@ class _Asked:
     notes: tuple[str, ...]
     target: str
     archive: Which
+    in_place: bool
     opens: bool
     yes: bool
     dry_run: bool
@@ -87,6 +98,7 @@ def restore(
     name: NameOption = None,
     endpoint_url: EndpointOption = None,
     bin_directory: BinDirectoryOption = None,
+    in_place: InPlaceOption = False,
     opens: OpenOption = False,
     stops: StopOption = False,
     yes: YesOption = False,
@@ -105,7 +117,7 @@ def restore(
     _refuse_other_than_positions(to)
     wish, note = read_wish(at, backup)
     notes = (*([note] if note else []), *(["all is read from the second archive"] if archive is Which.SECOND else []))
-    asked = _Asked(wish, to, exact, notes, target, archive, opens, yes, dry_run, as_json)
+    asked = _Asked(wish, to, exact, notes, target, archive, in_place, opens, yes, dry_run, as_json)
     words = origin.Words(place, named, endpoint_url, bin_directory)
     with origin.opened(words, config, keys.sources(key, passphrase_file)) as opened:
         one = origin.only_one(opened, named) if place else str(named)
@@ -126,7 +138,7 @@ def _restore(opened: House, database: str, asked: _Asked) -> int:
             wish = _to_position(asked.position, context)
         elif found := exact_points.exact_wish(context, *asked.exact):
             wish, notes = found[0], (found[1], *notes)
-        plan = plan_restore(context, wish, asked.target)
+        plan = plan_restore(context, wish, asked.target, in_place=asked.in_place)
         if as_json and asked.dry_run:
             output.print_json({"dry_run": True, **plan.to_json()})
             return 0

@@ -59,7 +59,9 @@ def _point(point: GoodPoint | None) -> str:
 def print_outcome(database: str, outcome: Any) -> None:
     """What was done."""
     output.print_line()
-    output.print_line((Cell(f"{database} is restored", output.GOOD), f" in {human.duration(outcome.seconds)}"))
+    took = human.duration(outcome.usable_seconds)
+    more = "" if outcome.plan.role == "directory" else f"; with its passive {human.duration(outcome.seconds)}"
+    output.print_line((Cell(f"{database} is restored", output.GOOD), f" in {took}{more}"))
     output.print_facts(
         (
             ("position", str(outcome.position)),

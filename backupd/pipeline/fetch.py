@@ -20,8 +20,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from backupd.allocations import blocks_reused
 from backupd.digests import blake3_hasher
 from backupd.model.records import Progress, StoredFile, StoredSegment
@@ -99,8 +97,7 @@ def fetch_file(
         fetch = walk()
         fetch.run(first=True)
         if fetch.plain != stored.blake3:
-            # Damage, which the second walk names; or a page that was here had an archived page's hash (2**-64),
-            # and then only fetching everything helps.
+            # Damage, which the second walk names; or a page that was here had an archived one's hash (2**-64).
             stage.distrust()
             fetch = walk()
             fetch.run(first=False)
@@ -196,9 +193,7 @@ class _Fetch:
 
     def _bring_local(self, block: SuperBlock) -> bool:
         """Whether the block is in the stage as a whole now; what is there of another one need not be written again."""
-        missing = np.ones(block.page_count, dtype=np.bool_)
-        if not self._stage.was_empty:
-            missing = ~self._stage.matching(block, self._page_map)
+        missing = ~self._stage.matching(block, self._page_map)
         if missing.any() and self._live.exists:
             data, in_live = self._live.look(block, self._page_map)
             self._stage.write_pages(block, data, in_live & missing)

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from backupd.disk_room import allocated_bytes
 from backupd.durable import sync_directory
 from backupd.pages import filled_runs
 from backupd.ports import PageFile
@@ -26,6 +27,11 @@ class SingleFile:
     def size_bytes(self) -> int:
         """See ``ports.PageFile``."""
         return self._size_bytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """See ``ports.PageFile``."""
+        return allocated_bytes(self._path)
 
     @property
     def was_empty(self) -> bool:

@@ -72,6 +72,7 @@ class Stage(Local):
         super().__init__(place, stored)
         self._made = as_page_file(place)
         self._file = self._made
+        self._zeros = page_hashes(bytes(stored.page_bytes), stored.page_bytes)
 
     def __enter__(self) -> Self:
         try:
@@ -106,6 +107,13 @@ class Stage(Local):
             self._made.open(self._stored.size_bytes)
         except OSError as problem:
             raise self._not_writable(problem) from problem
+
+    def matching(self, block: SuperBlock, page_map: Hashes) -> Matches:
+        """As for any file; where nothing was, zeros are known to be there, and need not be read."""
+        if not self.was_empty:
+            return super().matching(block, page_map)
+        matches: Matches = page_map[block.range] == self._zeros
+        return matches
 
     def write_pages(self, block: SuperBlock, data: bytes, wanted: Matches) -> None:
         """Write the marked pages of a block, as many as are side by side at once. Raises NotHealthy."""

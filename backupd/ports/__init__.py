@@ -23,7 +23,7 @@ from backupd.ports.log import ClosedLog, Truncated, TruncationEvidence
 from backupd.ports.pages import Extent, PageFile, PageSource
 from backupd.ports.scratch import EngineLook, OpenedScratch, ScratchTarget
 from backupd.ports.snapshots import ProviderFeature, Snapshot, SnapshotProvider, Suitability
-from backupd.ports.target import LooksAround, ProcessUse, RestoreTarget, TargetFacts
+from backupd.ports.target import LooksAround, ProcessUse, RestoreTarget, ReusesLive, TargetFacts
 from backupd.ports.writer import Writer
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "ProviderFeature",
     "ReportProgress",
     "RestoreTarget",
+    "ReusesLive",
     "ScratchTarget",
     "Snapshot",
     "SnapshotProvider",

@@ -72,6 +72,11 @@ class PageFile(Protocol):
         ...
 
     @property
+    def allocated_bytes(self) -> int:
+        """What it takes on its disk now, opened or not; 0 when nothing is there."""
+        ...
+
+    @property
     def was_empty(self) -> bool:
         """Whether nothing was there when it was opened."""
         ...

@@ -27,6 +27,7 @@ class TargetFacts:
     """What is at a restore's target now; ``role`` is active, passive or directory.
 
     ``keeps_log``: all log files of a restore lie there at once, and need room.
+    ``given_up``: a restore in place had begun there and has not ended: nothing but a restore makes it whole again.
     """
 
     role: str
@@ -37,6 +38,7 @@ class TargetFacts:
     users: tuple[ProcessUse, ...]
     free_bytes: int
     keeps_log: bool = False
+    given_up: bool = False
 
 
 class RestoreTarget(Protocol):
@@ -117,6 +119,26 @@ class RestoreTarget(Protocol):
 
     def abandon(self, *, keep_stage: bool = False) -> None:
         """Undo ``begin``; the live files are as they were. ``keep_stage`` leaves the pages for a run that resumes."""
+        ...
+
+
+@runtime_checkable
+class ReusesLive(Protocol):
+    """A target that can be restored in place: its own files become the stage, and no second copy is made.
+
+    The price is that the database that was there is gone when the first page is written.
+    """
+
+    def reusable_bytes(self) -> int:
+        """How much of what is there now needs no room a second time."""
+        ...
+
+    def reuse_live(self) -> None:
+        """Called after ``begin``: when all that can be known beforehand is known, what is there is given up.
+
+        Raises:
+            Refused: what is there cannot be reused; it was not changed.
+        """
         ...
 
 

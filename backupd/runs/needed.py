@@ -5,7 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from backupd.decide.restore_path import RestorePath
 from backupd.errors import DamageFound, ObjectMissing
+from backupd.pipeline.container import damage
+from backupd.ports import ObjectStore
+
+
+def refuse_missing(store: ObjectStore, route: RestorePath) -> None:
+    """Look whether every object that a restore reads is there and as long as its record says; reads none of them.
+
+    Raises:
+        ObjectMissing: one is not there.
+        DamageFound: one has another length.
+        ArchiveUnreachable: the archive cannot be read now.
+    """
+    files = [file for backup in route.pages_from for file in backup.record.files]
+    needed = {part.name: part.stored_bytes for file in files for part in file.segments}
+    needed |= {file.map.name: file.map.stored_bytes for file in files}
+    needed |= {log.name: log.stored_bytes for log in route.logs}
+    for name, stored_bytes in needed.items():
+        found = store.stat(name).size_bytes
+        if found != stored_bytes:
+            raise damage(name, f"it has {found} bytes, and the backup's record says {stored_bytes}")
 
 
 @contextmanager

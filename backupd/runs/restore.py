@@ -11,9 +11,9 @@ from backupd.journal.records import JsonValue, Run, RunKind
 from backupd.model.pair import CopyState
 from backupd.model.position import Position
 from backupd.model.states import RunState
-from backupd.ports import RestoreTarget
+from backupd.ports import RestoreTarget, ReusesLive
 from backupd.runs.context import RunContext
-from backupd.runs.needed import needed_objects
+from backupd.runs.needed import needed_objects, refuse_missing
 from backupd.runs.one_run import one_run
 from backupd.runs.rebuild import Rebuild
 from backupd.runs.recover import adopt_archive, recover_under_lease
@@ -26,7 +26,11 @@ _POLL_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class RestoreOutcome:
-    """What a restore came to; ``passive_state`` is empty for a directory."""
+    """What a restore came to; ``passive_state`` is empty for a directory.
+
+    ``usable_seconds`` is until the restored database was in place and started again, ``seconds`` until its passive was
+    seeded too.
+    """
 
     plan: RestorePlan
     position: Position
@@ -34,6 +38,7 @@ class RestoreOutcome:
     fetched_pages: int
     reused_pages: int
     logs_applied: int
+    usable_seconds: float
     seconds: float
     passive_state: str
     notes: tuple[str, ...]
@@ -51,6 +56,7 @@ class RestoreOutcome:
             "fetched_pages": self.fetched_pages,
             "reused_pages": self.reused_pages,
             "logs_applied": self.logs_applied,
+            "usable_seconds": round(self.usable_seconds, 3),
             "seconds": round(self.seconds, 3),
             "passive_state": self.passive_state,
             "notes": list(self.notes),
@@ -64,6 +70,8 @@ def run_restore(
 
     Promise: until everything was fetched, verified, replayed and checked beside
     it, the live file is not touched; any failure before that leaves it as it was.
+    A plan that is ``in_place`` promises less: until all objects were seen to be
+    there, and the first of them were read.
     Pages that were fetched stay when the archive went away or a person stopped
     the work, and the next restore takes them up.
 
@@ -108,10 +116,11 @@ def _refuse_blocked(plan: RestorePlan) -> None:
             users=[{"pid": one.pid, "command": one.command} for one in plan.users],
         )
     if plan.blockers:
+        other = "; or reuse the files that are there: --in-place" if plan.may_be_in_place else ""
         raise NotHealthy(
             f"{plan.database} cannot be restored to {plan.path}",
             because="; ".join(plan.blockers),
-            next_step=f"make room, or restore to another place: backupctl restore {plan.database} --target DIR",
+            next_step=f"make room, or restore to another place: backupctl restore {plan.database} --target DIR{other}",
         )
 
 
@@ -121,7 +130,7 @@ def _end(context: RunContext, run: Run, restoring: _Restoring, error: BaseExcept
         return
     says = f"{error.problem} ({error.because})" if isinstance(error, BackupdError) else type(error).__name__
     with suppress(BackupdError):
-        context.journal.finish(run.id, RunState.FAILED, f"{says}; the live files are as they were")
+        context.journal.finish(run.id, RunState.FAILED, f"{says}; {restoring.left}")
 
 
 class _Restoring:
@@ -137,13 +146,24 @@ class _Restoring:
         self.target: RestoreTarget = context.writer.restore_target(plan.target)
         self.rebuild = Rebuild(context, plan.route, self.target)
 
+    @property
+    def left(self) -> str:
+        """What is at the target after a restore that failed."""
+        if self.plan.role == "active" and self.target.facts().given_up:
+            return "what was there was given up, and only a restore makes it whole again"
+        return "the live files are as they were"
+
     def carry_out(self, *, force: bool, seed_wait_seconds: float) -> RestoreOutcome:
         began = self.context.clock.monotonic()
         with self._application_stopped():
             self._to("begun")
             try:
-                self.target.begin(self.run.id, force=force)
                 with needed_objects(self.plan.base):
+                    if self.plan.in_place:
+                        refuse_missing(self.context.archive().store, self.plan.route)
+                    self.target.begin(self.run.id, force=force)
+                    if self.plan.in_place and isinstance(self.target, ReusesLive):
+                        self.target.reuse_live()
                     self.rebuild.run()
                 self.rebuild.check()
                 with suppress(ArchiveUnreachable):  # all of it is here by now
@@ -158,6 +178,7 @@ class _Restoring:
             self._to("activated")
             if self.plan.role != "directory":
                 adopt_archive(self.context)
+        usable_seconds = self.context.clock.monotonic() - began
         passive = self._finish(seed_wait_seconds)
         seconds = self.context.clock.monotonic() - began
         return RestoreOutcome(
@@ -167,6 +188,7 @@ class _Restoring:
             fetched_pages=self.rebuild.fetched_pages,
             reused_pages=self.rebuild.reused_pages,
             logs_applied=len(self.plan.route.logs),
+            usable_seconds=usable_seconds,
             seconds=seconds,
             passive_state=passive,
             notes=tuple(self.notes),

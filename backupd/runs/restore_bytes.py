@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.decide.page_files import bases_of_file
 from backupd.decide.restore_path import RestorePath
 from backupd.pipeline.fetch_plan import FetchPlan, plan_fetch, whole_fetch
-from backupd.ports import RestoreTarget, TargetFacts
+from backupd.pipeline.page_file import as_page_file
+from backupd.ports import RestoreTarget, ReusesLive, TargetFacts
 from backupd.runs.rebuild import LOGS_AHEAD_MAX
 
 if TYPE_CHECKING:
@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 _SPARE_BYTES = 16 * 2**20
 
 
-def needed(place: RestoreTarget, route: RestorePath, facts: TargetFacts) -> int:
-    """Bytes that must be free where the restored files are built, less what an interrupted restore has put there."""
+def needed(place: RestoreTarget, route: RestorePath, facts: TargetFacts, *, in_place: bool = False) -> int:
+    """Bytes that must be free where the restored files are built, less what is there to be reused.
+
+    That is what an interrupted restore has put there and, ``in_place``, what is live there.
+    """
     total = sum(file.size_bytes for file in route.full.record.files)
-    return total + _log_room(route, facts) + _SPARE_BYTES - _staged_bytes(place, route)
+    here = _staged_bytes(place, route)
+    if in_place and isinstance(place, ReusesLive):
+        here += place.reusable_bytes()
+    return max(0, total - here) + _log_room(route, facts) + _SPARE_BYTES
 
 
 def _log_room(route: RestorePath, facts: TargetFacts) -> int:
@@ -52,11 +58,4 @@ def whole_fetches(route: RestorePath) -> list[FetchPlan]:
 
 def _staged_bytes(place: RestoreTarget, route: RestorePath) -> int:
     """What an interrupted restore has put on the stage already; it needs no new space."""
-    staged = 0
-    for file in route.full.record.files:
-        staged_file = place.stage_file(file)
-        try:
-            staged += staged_file.stat().st_blocks * 512 if isinstance(staged_file, Path) else 0
-        except OSError:
-            continue
-    return staged
+    return sum(as_page_file(place.stage_file(file)).allocated_bytes for file in route.full.record.files)

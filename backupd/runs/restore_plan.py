@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from backupd.decide.drill import expected_seconds
 from backupd.decide.near_points import GoodPoint, NearPoints, near_points
 from backupd.decide.restore_path import RestorePath, RestoreWish, find_restore_path
-from backupd.errors import DamageFound, NotFound
+from backupd.errors import DamageFound, NotFound, Refused
 from backupd.journal.records import JsonValue
 from backupd.model.position import Position
-from backupd.ports import ProcessUse, RestoreTarget, TargetFacts
+from backupd.ports import ProcessUse, RestoreTarget, ReusesLive, TargetFacts
 from backupd.runs import restore_bytes, restore_words
 from backupd.runs.context import RunContext
 from backupd.runs.drill_facts import past_drills
@@ -32,6 +32,8 @@ class RestorePlan:
 
     ``blockers`` are the reasons for which ``run_restore`` would refuse as things
     stand; ``lost`` says what the target has that the restored state will not have.
+    ``in_place``: what is there is given up and reused, instead of a second copy beside it; ``may_be_in_place`` that
+    it could be.
     ``expected_seconds`` is how long it may take, by drills that passed; None without one.
     """
 
@@ -52,6 +54,8 @@ class RestorePlan:
     steps: tuple[str, ...]
     expected_seconds: float | None = None
     near: NearPoints = field(default_factory=lambda: NearPoints(None, None))
+    in_place: bool = False
+    may_be_in_place: bool = False
 
     @property
     def role(self) -> str:
@@ -132,6 +136,7 @@ class RestorePlan:
             "expected_seconds": None if self.expected_seconds is None else round(self.expected_seconds, 3),
             "good_before": _point_json(self.near.before),
             "good_after": _point_json(self.near.after),
+            "in_place": self.in_place,
         }
 
 
@@ -142,29 +147,35 @@ def _point_json(point: GoodPoint | None) -> JsonValue:
     return {"backup": point.backup, "at": at, "position": place, "verified": point.verified}
 
 
-def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active") -> RestorePlan:
+def plan_restore(
+    context: RunContext, wish: RestoreWish, target: str = "active", *, in_place: bool = False
+) -> RestorePlan:
     """Decide a restore; reads the archive's records and the target, and changes nothing.
 
     Args:
         context: the database.
         wish: the state that is wanted.
         target: ``active``, the name of the active copy, or a directory.
+        in_place: reuse the files that are there.
 
     Raises:
-        Refused: the target is a passive.
+        Refused: the target is a passive, or cannot be restored in place.
         NotFound: no backup leads to the wished state; ``because`` names what can be restored.
         ArchiveUnreachable: the archive cannot be read.
         DamageFound: a page map that the plan needs is damaged or missing.
     """
     place = context.writer.restore_target(target)
     facts = place.facts()
+    may_be_in_place = isinstance(place, ReusesLive)
+    if in_place and not may_be_in_place:
+        raise _not_in_place(context, facts)
     archive = context.archive()
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
     unfit = unfit_backups(archive, listing, verdicts)
     route = _route(context, wish, listing, unfit)
     total = sum(file.size_bytes for file in route.full.record.files)
-    needed = restore_bytes.needed(place, route, facts)
+    needed = restore_bytes.needed(place, route, facts, in_place=in_place)
     with needed_objects(route.full.record.id):
         # Page maps cost memory by the size that the record says; what does not fit on the disk is not looked at.
         fits = needed <= facts.free_bytes
@@ -183,12 +194,24 @@ def plan_restore(context: RunContext, wish: RestoreWish, target: str = "active")
         total_bytes=total,
         log_bytes=log_bytes,
         present=restore_words.present(facts),
-        lost=restore_words.lost(context, facts, route, listing.backups, _lost_commits(place, route, facts)),
+        lost=restore_words.lost(
+            context, facts, route, listing.backups, _lost_commits(place, route, facts), in_place=in_place
+        ),
         blockers=restore_words.blockers(context, facts, needed),
         notes=tuple(str(reason) for reason in (*route.reasons, *rolled_back(context, listing.by_id()))),
-        steps=restore_words.steps(context, facts, route),
+        steps=restore_words.steps(context, facts, route, in_place=in_place),
         expected_seconds=expected_seconds(past_drills(verdicts), fetch_bytes, log_bytes),
         near=near_points(route, listing.backups, unfit=unfit, verified=verified_backups(archive, listing, verdicts)),
+        in_place=in_place,
+        may_be_in_place=may_be_in_place and not in_place,
+    )
+
+
+def _not_in_place(context: RunContext, facts: TargetFacts) -> Refused:
+    return Refused(
+        f"{context.database} cannot be restored in place",
+        because=f"only the active of a PostgreSQL cluster can, and this is {facts.path}",
+        next_step="leave --in-place out: the restored files are built beside and renamed",
     )
 
 
@@ -243,13 +266,18 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
     """The same plan with the target as it is now: what is there, what would be lost, what blocks."""
     place = context.writer.restore_target(plan.target)
     facts = place.facts()
-    needed = restore_bytes.needed(place, plan.route, facts)
+    needed = restore_bytes.needed(place, plan.route, facts, in_place=plan.in_place)
     return replace(
         plan,
         facts=facts,
         present=restore_words.present(facts),
         lost=restore_words.lost(
-            context, facts, plan.route, context.archive().list().backups, _lost_commits(place, plan.route, facts)
+            context,
+            facts,
+            plan.route,
+            context.archive().list().backups,
+            _lost_commits(place, plan.route, facts),
+            in_place=plan.in_place,
         ),
         blockers=restore_words.blockers(context, facts, needed),
     )

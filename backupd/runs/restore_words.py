@@ -17,6 +17,8 @@ _UNITS = {"sqlite": "entries", "postgres": "bytes"}
 
 def present(facts: TargetFacts) -> str:
     """What is at the target now."""
+    if facts.given_up:
+        return f"what a restore in place has left is at {facts.path}; no server starts there"
     if not facts.exists:
         return f"nothing is at {facts.path} now"
     where = f", at position {facts.position}" if facts.position else ""
@@ -29,6 +31,8 @@ def lost(
     route: RestorePath,
     backups: tuple[ArchivedBackup, ...],
     commits: int | None = None,
+    *,
+    in_place: bool = False,
 ) -> tuple[str, ...]:
     """What the target has and the restored state has not, in position, transactions (if they were counted) and time."""
     if facts.role == "directory":
@@ -36,6 +40,10 @@ def lost(
     if not facts.exists:
         return ()
     sentences: list[str] = []
+    if in_place:
+        sentences.append(
+            "the way back: what is there is given up before the new is whole, and only a restore ends that"
+        )
     end, here = route.until or route.end, facts.position
     if here is None:
         sentences.append("everything that is there now and not in the restored state; its position is not known")
@@ -94,7 +102,7 @@ def blockers(context: RunContext, facts: TargetFacts, needed_bytes: int) -> tupl
     return tuple(sentences)
 
 
-def steps(context: RunContext, facts: TargetFacts, route: RestorePath) -> tuple[str, ...]:
+def steps(context: RunContext, facts: TargetFacts, route: RestorePath, *, in_place: bool = False) -> tuple[str, ...]:
     """What a restore does, step by step."""
     live = facts.role != "directory"
     sentences = []
@@ -102,9 +110,12 @@ def steps(context: RunContext, facts: TargetFacts, route: RestorePath) -> tuple[
         sentences.append(f"run the policy's stop command: {' '.join(context.policy.restore.stop_command)}")
     if live:
         sentences.append("suspend replication")
-    sentences.append(
-        f"fetch the pages of {route.full.record.type} {route.full.record.id} beside {facts.path}, verified"
-    )
+    backup = f"{route.full.record.type} {route.full.record.id}"
+    if in_place:
+        sentences.append(f"give up what is at {facts.path}: its files become the beginning of the restored ones")
+        sentences.append(f"fetch those pages of {backup} that are not there, verified")
+    else:
+        sentences.append(f"fetch the pages of {backup} beside {facts.path}, verified")
     if route.logs:
         stop = route.at.isoformat() if route.at else str(route.until or route.end)
         sentences.append(f"replay {len(route.logs)} log files up to {stop}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.cluster_check import hold_log
 from backupd.engines.postgres.connect import connect
+from backupd.engines.postgres.in_place import give_up, is_given_up, refuse_links, reusable_bytes
 from backupd.engines.postgres.live_directory import LiveDirectory
 from backupd.engines.postgres.lost_commits import commits_after
 from backupd.engines.postgres.must_seed import note_must_seed
@@ -48,6 +49,7 @@ class ActiveTarget(StagedTarget):
         self._live = LiveDirectory.of(active.data_directory, choices.options)
         super().__init__(self._live.main, self._live.owner, choices)
         self._active, self._passive = active, passive
+        self._in_place = False
 
     # --- before -------------------------------------------------------------
 
@@ -63,7 +65,17 @@ class ActiveTarget(StagedTarget):
             users=find_strangers(self.path),
             free_bytes=free_bytes(self.path),
             keeps_log=True,
+            given_up=is_given_up(self.main, self._live.journal()),
         )
+
+    def reusable_bytes(self) -> int:
+        """See ``ports.ReusesLive``: of relation files, the log and what a restore has begun are not."""
+        return reusable_bytes(self.path)
+
+    def reuse_live(self) -> None:
+        """See ``ports.ReusesLive``."""
+        refuse_links(self.path)
+        self._in_place = True
 
     def begin(self, run_id: str, *, force: bool = False) -> None:
         """See ``ports.RestoreTarget``; ``force`` allows a data directory of another cluster to be replaced."""
@@ -96,9 +108,14 @@ class ActiveTarget(StagedTarget):
 
     # --- the stage ----------------------------------------------------------
 
+    def before_pages(self) -> None:
+        """In place: what is there becomes the stage now."""
+        if self._journal is not None and (self._in_place or is_given_up(self.main, self._journal)):
+            self._journal = give_up(self.main, self._stage.tablespaces, self._owner, self._journal)
+
     def live_file(self, stored: StoredFile) -> Path | PageFile | None:
         """See ``ports.RestoreTarget``."""
-        return self.live_volume(stored)
+        return None if is_given_up(self.main, self._journal) else self.live_volume(stored)
 
     def locate(self, tablespaces: Sequence[Tablespace]) -> Mapping[int, Path]:
         """Where the active has each now, else where the backup's copy had it, but never where the passive is."""
@@ -212,6 +229,8 @@ def undo(live: LiveDirectory, *, keep_stage: bool) -> list[str]:
             next_step="backupctl recover (it goes on where that stopped)",
         )
     live.stop_staged()
+    if is_given_up(live.main, journal):
+        return [f"left {live.main.own}: a restore in place has died, and only a restore ends it"]
     if not keep_stage and live.clear(journal):
         done.append(f"removed {live.main.own}, which an unfinished restore had left")
     if journal is not None and journal.was_running and not live.control.is_running():

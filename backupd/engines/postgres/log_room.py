@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from backupd.engines.free_room import free_room_bytes
+from backupd.disk_room import free_room_bytes
 from backupd.engines.postgres.postmaster import find_postmaster
 from backupd.model.pair import CopyStatus, PairStatus
 

@@ -29,7 +29,8 @@ class Phase(StrEnum):
 class StageJournal:
     """The state of one restore; what it needs to start the server again as it was started before.
 
-    ``must_seed`` is the note about the passive, of a restore; ``standby`` whom to follow, of a seed.
+    ``must_seed`` is the note about the passive, of a restore; ``standby`` whom to follow, of a seed; ``given_up``
+    that the files of the database that was there are in the stage, so that nothing is left to go back to.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class StageJournal:
     bin_directory: str = ""
     must_seed: dict[str, str] = field(default_factory=dict)
     standby: dict[str, str] = field(default_factory=dict)
+    given_up: bool = False
 
     @classmethod
     def read(cls, room: Room) -> Self | None:

@@ -28,6 +28,7 @@ from backupd.steps import step
 RESTORE_DIRECTORY = ".backupd-restore"
 RESTORED_SUFFIX = ".restored"
 CORE = "global"  # without it no server starts
+BASE = "base"
 WAL = "pg_wal"
 
 # Entries of a data directory that are the database, or belong to one run of its server.

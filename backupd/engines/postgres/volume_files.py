@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from backupd.disk_room import allocated_bytes
 from backupd.durable import sync_directory
 from backupd.engines.postgres.cluster import PAGE_BYTES
 from backupd.engines.postgres.data_files import real_path
@@ -69,6 +70,12 @@ class VolumeFiles:
     def size_bytes(self) -> int:
         """See ``ports.PageFile``."""
         return self._size_bytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """See ``ports.PageFile``: of the files that the table names."""
+        files = (it.path for it in self._table.entries if it.kind != Kind.DIRECTORY)
+        return sum(allocated_bytes(real_path(path, self._roots)) for path in files)
 
     @property
     def was_empty(self) -> bool:
@@ -159,15 +166,16 @@ class VolumeFiles:
         return self._root
 
     def strays(self) -> Iterator[Path]:
-        """Files below the root and its tablespaces that the table does not name; links are not followed."""
+        """What is below the root and its tablespaces and not named by the table; links are not followed."""
         named = {entry.path for entry in self._table.entries}
         for prefix, root in self._roots.items():
-            for top, _, files in os.walk(root):
+            for top, directories, files in os.walk(root):
                 below = os.path.relpath(top, root)
                 here = "/".join(part for part in (prefix, "" if below == "." else below) if part)
-                for name in files:
+                for name in (*files, *directories):
                     if f"{here}/{name}".lstrip("/") not in named:
                         yield Path(top) / name
+                directories[:] = [name for name in directories if f"{here}/{name}".lstrip("/") in named]
 
     def _make_directory(self, entry: Entry) -> None:
         link = self._links.get(entry.path)

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from backupd.disk_room import free_room_bytes
 from backupd.durable import read_json
-from backupd.engines.free_room import free_room_bytes
 from backupd.engines.sqlite.control import ControlClient
 from backupd.engines.sqlite.layout import CopyLayout, PairLayout
 from backupd.engines.sqlite.marker import Marker, read_marker

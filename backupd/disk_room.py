@@ -13,3 +13,11 @@ def free_room_bytes(directory: Path) -> int | None:
     except OSError:
         return None
     return disk.f_bavail * disk.f_frsize
+
+
+def allocated_bytes(path: Path) -> int:
+    """What one file takes on its disk, holes apart; 0 when it is not there."""
+    try:
+        return path.lstat().st_blocks * 512
+    except OSError:
+        return 0
