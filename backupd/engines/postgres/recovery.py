@@ -31,6 +31,8 @@ RECOVERY_SIGNAL = "recovery.signal"
 AUTO_CONF = "postgresql.auto.conf"
 STALL_SECONDS = 300.0
 _POLL_SECONDS = 0.1
+_QUICK_POLL_SECONDS = 0.02  # a recovery with little log takes a tenth of a second in all
+_QUICK_SECONDS = 3.0
 _LOOK_SECONDS = 5.0
 
 # Recovery of prepared transactions and their locks needs room for as many as the old server had.
@@ -236,7 +238,7 @@ class Recovery:
                     )
                 if self._report is not None:
                     self._report(Progress(f"replaying log, at {words.replayed_lsn(log) or 'its beginning'}", 0, 0))
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_QUICK_POLL_SECONDS if now - began < _QUICK_SECONDS else _POLL_SECONDS)
 
     def _judge(self, log: str) -> Recovered:
         timeline = words.new_timeline(log)

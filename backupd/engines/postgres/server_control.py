@@ -18,6 +18,7 @@ from backupd.errors import BackupdError, NotHealthy
 from backupd.steps import step
 
 _POLL_SECONDS = 0.05
+_STOP_POLL_SECONDS = 0.02
 _PROGRAM_SECONDS_MAX = 60.0
 START_LOG = "backupd-start.log"
 
@@ -219,7 +220,7 @@ class PgControl:
                     because=f"it still runs {seconds_max:g} s after it was asked to ({mode})",
                     next_step="look at its log and stop it by hand, then run the same command again",
                 )
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_STOP_POLL_SECONDS)
         return True
 
     def promote(self) -> None:
