@@ -192,15 +192,17 @@ class _Fetch:
         return {block.number for block, whole in zip(blocks, found, strict=True) if not whole}
 
     def _bring_local(self, block: SuperBlock) -> bool:
-        """Whether the block is in the stage as a whole now; what is there of another one need not be written again."""
-        missing = ~self._stage.matching(block, self._page_map)
-        if missing.any() and self._live.exists:
-            data, in_live = self._live.look(block, self._page_map)
-            self._stage.write_pages(block, data, in_live & missing)
-            missing &= ~in_live
-        if missing.any():
-            self._missing[block.number] = missing
-        return not missing.any()
+        """Whether the block is in the stage as a whole now; of another one it is kept which pages are missing there."""
+        in_stage = self._stage.matching(block, self._page_map)
+        if in_stage.all():
+            return True
+        data, in_live = self._live.look(block, self._page_map) if self._live.exists else (b"", in_stage)
+        if (in_stage | in_live).all():
+            self._stage.write_pages(block, data, in_live & ~in_stage)
+            return True
+        if in_stage.any():
+            self._missing[block.number] = ~in_stage
+        return False
 
     def _expand(self, segment: StoredSegment, block: SuperBlock, got: Block) -> bytes:
         plain = expand(self._decompressor, got, block, page_map=self._checked, stored=self._stored, name=segment.name)
