@@ -15,11 +15,12 @@ FUNCTION_LINES_MAX = 60
 
 # Who may enter which room (rooms are named by their path; a room that is not here may not exist).
 _VALUES = {"model", "errors"}
-_HANDS = {"disk_room", "durable", "ports", "process", "steps"} | _VALUES
+_HANDS = {"direct_write", "disk_room", "durable", "ports", "process", "steps"} | _VALUES
 _FRONT = {"bootstrap", "runs", "decide", "journal", "policy", "archive", "process", "steps", "ports"} | _VALUES
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "allocations": set(),
+    "direct_write": set(),
     "disk_room": set(),
     "errors": set(),
     "known_secrets": {"model"},
@@ -74,7 +75,13 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "botocore": ("archive/s3/",),
     "itsdangerous": ("service/web/session.py",),
     "jinja2": ("service/web/",),
-    "numpy": ("pages.py", "ports/pages.py", "pipeline/", "engines/"),  # ports: for the type of one argument
+    "numpy": (
+        "direct_write.py",
+        "pages.py",
+        "ports/pages.py",
+        "pipeline/",
+        "engines/",
+    ),  # ports: for the type of one argument
     "prometheus_client": ("service/metrics.py",),
     "psycopg": ("engines/postgres/connect.py",),
     "pydantic": ("policy/",),

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from backupd.direct_write import DirectWriter
 from backupd.disk_room import allocated_bytes
 from backupd.durable import sync_directory
 from backupd.pages import filled_runs
@@ -20,6 +21,8 @@ class SingleFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._writer = DirectWriter()
+        self._direct: int | None = None
         self._size_bytes = 0
         self._was_empty = True
 
@@ -52,6 +55,7 @@ class SingleFile:
             self._was_empty = os.fstat(self._descriptor).st_size == 0
             os.ftruncate(self._descriptor, size_bytes)
             self._size_bytes = size_bytes
+            self._direct = self._writer.open(self._path)
         except OSError:
             self.close()
             raise
@@ -71,15 +75,17 @@ class SingleFile:
         view = memoryview(data)
         for first, last in filled_runs(view, _HOLE_BYTES) if self._was_empty else ((0, len(view)),):
             part = view[first:last]
+            if self._direct is not None and self._writer.fits(len(part), offset + first):
+                part = part[self._writer.write(self._direct, part, offset + first) :]
             while part and self._descriptor is not None:
                 part = part[os.pwrite(self._descriptor, part, offset + last - len(part)) :]
 
     def start_writing_out(self, offset: int, length: int) -> None:
-        """See ``ports.PageFile``.
+        """See ``ports.PageFile``; what was written past the page cache is on the disk already.
 
         ``POSIX_FADV_DONTNEED`` starts the write of dirty pages, and only drops clean ones (mm/fadvise.c).
         """
-        if self._descriptor is not None:
+        if self._descriptor is not None and not self._writer.works:
             with suppress(OSError):
                 os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
@@ -94,6 +100,9 @@ class SingleFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        if self._direct is not None:
+            os.close(self._direct)
+            self._direct = None
 
     def describe(self) -> Path:
         """See ``ports.PageFile``."""

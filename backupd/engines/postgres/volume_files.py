@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from backupd.direct_write import DirectWriter
 from backupd.disk_room import allocated_bytes
 from backupd.durable import sync_directory
 from backupd.engines.postgres.cluster import PAGE_BYTES
@@ -64,6 +65,8 @@ class VolumeFiles:
         self._alike: set[str] = set()  # names that a filesystem may take for one, and the files that they are
         self._inodes: set[tuple[int, int]] = set()
         self._descriptors = Descriptors(self._open_file)
+        self._writer = DirectWriter()
+        self._direct = Descriptors(lambda path: self._writer.open(real_path(path, self._roots)))
         self._sync: FilesystemSync | None = None
 
     @property
@@ -130,12 +133,23 @@ class VolumeFiles:
         for piece in self._layout.pieces(offset, len(view)):
             part = view[piece.start : piece.start + piece.length]
             path = piece.entry.path
-            with self._descriptors.use(path) as descriptor:
-                for first, last in filled_runs(part, PAGE_BYTES) if path in self._made else ((0, len(part)),):
-                    _write_at(descriptor, part[first:last], piece.offset + first)
+            for first, last in filled_runs(part, PAGE_BYTES) if path in self._made else ((0, len(part)),):
+                done = first + self._write_directly(path, part[first:last], piece.offset + first)
+                if done < last:
+                    with self._descriptors.use(path) as descriptor:
+                        _write_at(descriptor, part[done:last], piece.offset + done)
+
+    def _write_directly(self, path: str, part: memoryview, offset: int) -> int:
+        """How much of it was written past the page cache."""
+        if not self._writer.fits(len(part), offset):
+            return 0
+        with self._direct.use(path) as descriptor:
+            return self._writer.write(descriptor, part, offset)
 
     def start_writing_out(self, offset: int, length: int) -> None:
         """See ``ports.PageFile``; ``POSIX_FADV_DONTNEED`` starts the write of dirty pages (mm/fadvise.c)."""
+        if self._writer.works:
+            return  # on the disk already, but for small pieces
         for piece in self._layout.pieces(offset, length):
             if piece.entry.size_bytes >= _WRITE_OUT_FROM_BYTES:
                 with suppress(OSError), self._descriptors.use(piece.entry.path) as descriptor:
@@ -157,6 +171,7 @@ class VolumeFiles:
     def close(self) -> None:
         """See ``ports.PageFile``."""
         self._descriptors.close()
+        self._direct.close()
         if self._sync is not None:
             self._sync.close()
             self._sync = None
