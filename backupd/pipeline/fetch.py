@@ -154,12 +154,13 @@ class _Fetch:
         read = in_background(self._read(use_local=first), self._ahead_max)
         try:
             for segment, block, got in read:
-                if got is None:
+                if isinstance(got, bytes):
                     self.reused_pages += block.page_count
-                    self._ahead.append(self._pool.submit(self._stage.read, block))
+                    self._ahead.append(_done(got))
                 else:
                     self.fetched_pages += block.page_count
                     self._ahead.append(self._pool.submit(self._expand, segment, block, got))
+                del got
                 while len(self._ahead) > self._ahead_max:
                     self._retire()
             while self._ahead:
@@ -170,39 +171,39 @@ class _Fetch:
                 future.cancel()
         self.plain = self._hasher.hexdigest()
 
-    def _read(self, *, use_local: bool) -> Generator[tuple[StoredSegment, SuperBlock, Block | None], None, None]:
-        """All super-blocks in order, each with what is stored of it; None for one that is in the stage already."""
+    def _read(self, *, use_local: bool) -> Generator[tuple[StoredSegment, SuperBlock, Block | bytes], None, None]:
+        """All super-blocks in order, each with what is stored of it, or as it is in the stage already."""
         for segment, blocks in self._segments:
-            wanted = self._not_here(blocks) if use_local else {block.number for block in blocks}
+            here = self._bring_segment(blocks) if use_local else {}
             step("fetch.write")
-            fetched = self._reader.take(segment, blocks, wanted)
+            fetched = self._reader.take(segment, blocks, {it.number for it in blocks} - here.keys())
             got = next(fetched, None)
             for block in blocks:
                 if got is not None and got[0].number == block.number:
                     yield segment, block, got[1]
                     got = next(fetched, None)
                 else:
-                    yield segment, block, None
+                    yield segment, block, here.pop(block.number)
 
-    def _not_here(self, blocks: list[SuperBlock]) -> set[int]:
-        """Numbers of the super-blocks that neither stage nor live can give; live pages are copied to the stage."""
+    def _bring_segment(self, blocks: list[SuperBlock]) -> dict[int, bytes]:
+        """The super-blocks that stage or live can give; live pages are copied to the stage."""
         if self._stage.was_empty and not self._live.exists:
-            return {block.number for block in blocks}
+            return {}
         found = self._pool.map(self._bring_local, blocks)
-        return {block.number for block, whole in zip(blocks, found, strict=True) if not whole}
+        return {block.number: plain for block, plain in zip(blocks, found, strict=True) if plain is not None}
 
-    def _bring_local(self, block: SuperBlock) -> bool:
-        """Whether the block is in the stage as a whole now; of another one it is kept which pages are missing there."""
-        in_stage = self._stage.matching(block, self._page_map)
+    def _bring_local(self, block: SuperBlock) -> bytes | None:
+        """The block, if it is in the stage as a whole now; of another one it is kept which pages are missing there."""
+        staged, in_stage = self._stage.look(block, self._page_map)
         if in_stage.all():
-            return True
+            return staged or self._stage.read(block)
         data, in_live = self._live.look(block, self._page_map) if self._live.exists else (b"", in_stage)
         if (in_stage | in_live).all():
             self._stage.write_pages(block, data, in_live & ~in_stage)
-            return True
+            return data if in_live.all() else self._stage.read(block)
         if in_stage.any():
             self._missing[block.number] = ~in_stage
-        return False
+        return None
 
     def _expand(self, segment: StoredSegment, block: SuperBlock, got: Block) -> bytes:
         plain = expand(self._decompressor, got, block, page_map=self._checked, stored=self._stored, name=segment.name)
@@ -221,3 +222,10 @@ class _Fetch:
         self._pool.submit(self._stage.write_out_behind, before, self._hashed_bytes)
         if self._report:
             self._report(Progress(self._stored.path, self._hashed_bytes, self._stored.size_bytes))
+
+
+def _done(plain: bytes) -> Future[bytes]:
+    """A block that waits for nothing but its turn to be hashed."""
+    future: Future[bytes] = Future()
+    future.set_result(plain)
+    return future

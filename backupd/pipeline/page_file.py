@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from backupd.direct_write import DirectWriter
+from backupd.direct_write import DirectWriter, start_writing_out
 from backupd.disk_room import allocated_bytes
 from backupd.durable import sync_directory
 from backupd.pages import filled_runs
@@ -81,13 +81,9 @@ class SingleFile:
                 part = part[os.pwrite(self._descriptor, part, offset + last - len(part)) :]
 
     def start_writing_out(self, offset: int, length: int) -> None:
-        """See ``ports.PageFile``; what was written past the page cache is on the disk already.
-
-        ``POSIX_FADV_DONTNEED`` starts the write of dirty pages, and only drops clean ones (mm/fadvise.c).
-        """
-        if self._descriptor is not None and not self._writer.works:
-            with suppress(OSError):
-                os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+        """See ``ports.PageFile``."""
+        if self._descriptor is not None:
+            start_writing_out(self._descriptor, offset, length)
 
     def make_durable(self) -> None:
         """See ``ports.PageFile``."""

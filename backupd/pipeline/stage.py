@@ -108,12 +108,11 @@ class Stage(Local):
         except OSError as problem:
             raise self._not_writable(problem) from problem
 
-    def matching(self, block: SuperBlock, page_map: Hashes) -> Matches:
-        """As for any file; where nothing was, zeros are known to be there, and need not be read."""
+    def look(self, block: SuperBlock, page_map: Hashes) -> tuple[bytes, Matches]:
+        """As for any file; where nothing was, zeros are known to be there: they are not read, and not given."""
         if not self.was_empty:
-            return super().matching(block, page_map)
-        matches: Matches = page_map[block.range] == self._zeros
-        return matches
+            return super().look(block, page_map)
+        return b"", page_map[block.range] == self._zeros
 
     def write_pages(self, block: SuperBlock, data: bytes, wanted: Matches) -> None:
         """Write the marked pages of a block, as many as are side by side at once. Raises NotHealthy."""

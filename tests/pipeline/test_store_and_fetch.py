@@ -165,7 +165,8 @@ def test_a_page_that_only_looks_the_same_is_found_out(
     wrong[5 * PAGE_BYTES : 6 * PAGE_BYTES] = os.urandom(PAGE_BYTES)
     stage.write_bytes(wrong)
     monkeypatch.setattr(
-        "backupd.pipeline.stage.Local.matching", lambda self, block, _: np.ones(block.page_count, dtype=np.bool_)
+        "backupd.pipeline.stage.Local.look",
+        lambda self, block, _: (self._bytes(block), np.ones(block.page_count, dtype=np.bool_)),
     )
     result = fetch_file(stored, archive.store, stage)
     assert result.fetched_pages == PAGES

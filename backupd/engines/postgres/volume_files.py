@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from backupd.direct_write import DirectWriter
+from backupd.direct_write import DirectWriter, start_writing_out
 from backupd.disk_room import allocated_bytes
 from backupd.durable import sync_directory
 from backupd.engines.postgres.cluster import PAGE_BYTES
@@ -147,13 +147,11 @@ class VolumeFiles:
             return self._writer.write(descriptor, part, offset)
 
     def start_writing_out(self, offset: int, length: int) -> None:
-        """See ``ports.PageFile``; ``POSIX_FADV_DONTNEED`` starts the write of dirty pages (mm/fadvise.c)."""
-        if self._writer.works:
-            return  # on the disk already, but for small pieces
+        """See ``ports.PageFile``."""
         for piece in self._layout.pieces(offset, length):
             if piece.entry.size_bytes >= _WRITE_OUT_FROM_BYTES:
                 with suppress(OSError), self._descriptors.use(piece.entry.path) as descriptor:
-                    os.posix_fadvise(descriptor, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
+                    start_writing_out(descriptor, piece.offset, piece.length)
 
     def make_durable(self) -> None:
         """See ``ports.PageFile``: every file and every name, below tablespaces too."""
