@@ -27,7 +27,10 @@ ONE_IN = 50
 
 
 def change_pages(data: Path, how: str) -> int:
-    """Flip a byte in two per cent of the pages of the big files; answers with how many pages."""
+    """Flip a byte in two per cent of the pages of the big files; answers with how many pages.
+
+    All is read into the page cache then, as a database's files are that was at work.
+    """
     changed = 0
     for path in sorted(data.glob("base/*/[0-9]*")):
         pages = path.stat().st_size // PAGE_BYTES
@@ -42,6 +45,10 @@ def change_pages(data: Path, how: str) -> int:
                 file.write(bytes([byte[0] ^ 0xFF]))
                 changed += 1
     os.sync()
+    for path in data.glob("base/*/*"):
+        with path.open("rb", buffering=0) as file:
+            while file.read(4 << 20):
+                pass
     return changed
 
 
