@@ -121,7 +121,10 @@ class _Sides:
 
 
 class _Fetch:
-    """One walk over the file's segments, in order; up to ``ahead_max + 1`` super-blocks are in memory."""
+    """One walk over the file's segments, in order.
+
+    In memory are about ``2 * ahead_max`` super-blocks, and of two segments those that are here already.
+    """
 
     def __init__(self, sides: _Sides, pool: ThreadPoolExecutor, ahead_max: int, report: ReportProgress | None) -> None:
         self._stored, self._store, self._page_map = sides.stored, sides.store, sides.page_map
