@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import repeat
 from typing import TypeVar
 
@@ -37,15 +38,10 @@ def in_background(items: Generator[T, None, None], ahead_max: int) -> Generator[
     What the generator raises is raised here, in its turn; when this ends early, the
     generator is closed and its thread is gone.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+    with closing(items), ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
         asked: Iterator[Future[T | object]] = (thread.submit(next, items, _END) for _ in repeat(None))
-        given = in_order(asked, ahead_max)
-        try:
+        with closing(in_order(asked, ahead_max)) as given:
             for item in given:
                 if item is _END:
                     return
                 yield item  # type: ignore[misc]
-        finally:
-            given.close()
-            thread.shutdown(wait=True)
-            items.close()

@@ -194,9 +194,7 @@ def plan_restore(
         total_bytes=total,
         log_bytes=log_bytes,
         present=restore_words.present(facts),
-        lost=restore_words.lost(
-            context, facts, route, listing.backups, _lost_commits(place, route, facts), in_place=in_place
-        ),
+        lost=_lost(context, place, route, facts, listing, in_place=in_place),
         blockers=restore_words.blockers(context, facts, needed),
         notes=tuple(str(reason) for reason in (*route.reasons, *rolled_back(context, listing.by_id()))),
         steps=restore_words.steps(context, facts, route, in_place=in_place),
@@ -271,16 +269,22 @@ def judge_again(context: RunContext, plan: RestorePlan) -> RestorePlan:
         plan,
         facts=facts,
         present=restore_words.present(facts),
-        lost=restore_words.lost(
-            context,
-            facts,
-            plan.route,
-            context.archive().list().backups,
-            _lost_commits(place, plan.route, facts),
-            in_place=plan.in_place,
-        ),
+        lost=_lost(context, place, plan.route, facts, context.archive().list(), in_place=plan.in_place),
         blockers=restore_words.blockers(context, facts, needed),
     )
+
+
+def _lost(
+    context: RunContext,
+    place: RestoreTarget,
+    route: RestorePath,
+    facts: TargetFacts,
+    listing: Listing,
+    *,
+    in_place: bool,
+) -> tuple[str, ...]:
+    commits = _lost_commits(place, route, facts)
+    return restore_words.lost(context, facts, route, listing.backups, commits, in_place=in_place)
 
 
 def _lost_commits(place: RestoreTarget, route: RestorePath, facts: TargetFacts) -> int | None:

@@ -17,7 +17,7 @@ from backupd.disk_room import allocated_bytes
 from backupd.durable import sync_directory
 from backupd.engines.postgres.control_file import CONTROL_PATH
 from backupd.engines.postgres.owner import Owner
-from backupd.engines.postgres.restore_rooms import linked_tablespaces, unwritable
+from backupd.engines.postgres.restore_rooms import linked_tablespaces, open_room, unwritable
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.swap import BASE, CORE, Room
 from backupd.errors import Refused
@@ -60,16 +60,17 @@ def give_up(main: Room, tablespaces: Mapping[int, Room], owner: Owner, journal: 
         journal: of this restore; what is given up is written there before the first move.
 
     Raises:
-        NotHealthy: a file cannot be moved; run it again when the reason is gone.
+        NotHealthy: a place cannot be written, or a file not moved; run it again when the reason is gone.
     """
+    for room in tablespaces.values():
+        open_room(room, owner)
     journal = journal.but(given_up=True).write(main, owner)
     try:
         _move(main, [CORE])
         (main.stage / CONTROL_PATH).unlink(missing_ok=True)  # the stage gets one when it is whole
         _move(main, [BASE])
         for room in tablespaces.values():
-            if room.place.is_dir():
-                _move(room, [name for name in os.listdir(room.place) if name.startswith(room.prefix)])
+            _move(room, [name for name in os.listdir(room.place) if name.startswith(room.prefix)])
     except OSError as error:
         raise unwritable(main.place, error) from None
     return journal

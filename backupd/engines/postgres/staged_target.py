@@ -11,7 +11,7 @@ from backupd.engines.postgres.cluster import VOLUME, PgOptions
 from backupd.engines.postgres.cluster_check import Looked, check_cluster
 from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.recovery import Recovered, Recovery, RecoveryWish
-from backupd.engines.postgres.restore_rooms import linked_tablespaces, open_room, tablespace_room, unwritable
+from backupd.engines.postgres.restore_rooms import linked_tablespaces, tablespace_room, unwritable
 from backupd.engines.postgres.restore_stage import LABEL, RestoreStage
 from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.stage_journal import StageJournal
@@ -105,13 +105,11 @@ class StagedTarget:
         self._refuse_shared(located)
         self._stage.tablespaces = {oid: self._tablespace_room(place) for oid, place in located.items()}
         self._note_rooms()
-        for room in self._stage.tablespaces.values():
-            open_room(room, self._owner)
         self.before_pages()
         return self._stage.open_volume()
 
     def before_pages(self) -> None:
-        """All places are known and may be written to, and no page was fetched yet."""
+        """All places are known, and no page was fetched yet."""
 
     def _tablespace_room(self, place: Path) -> Room:
         return tablespace_room(place, self._stage.major)

@@ -258,13 +258,7 @@ def test_log_that_was_archived_is_not_archived_again(scene: Scene) -> None:
 @pytest.mark.slow
 def test_tablespaces_come_back_and_dropped_ones_go(tmp_path: Path) -> None:
     with a_pair(segment_mib=1) as pair:
-        # One host: the standby needs its places elsewhere, so they are made while it is down.
-        pair.active.add_tablespace("t1", pair.directory / "a-t1")
-        pair.passive.stop("immediate")
-        reseed_elsewhere(pair)
-        pair.active.psql("CREATE TABLE inside (n int) TABLESPACE t1; INSERT INTO inside VALUES (1)")
-        scene = make_scene(pair)
-        pair.active.psql("INSERT INTO inside VALUES (2)")
+        scene = scene_with_tablespace(pair)
         restore(scene.target(), scene.taken)
         assert pair.active.psql("SELECT string_agg(n::text, ',') FROM inside") == "1"
         oid = pair.active.psql("SELECT oid FROM pg_tablespace WHERE spcname = 't1'")
@@ -272,6 +266,18 @@ def test_tablespaces_come_back_and_dropped_ones_go(tmp_path: Path) -> None:
         assert not (pair.directory / "a-t1" / ".backupd-restore").exists()
         assert len(list((pair.directory / "a-t1").iterdir())) == 1
         assert len(list((pair.directory / "b-t1").iterdir())) == 1  # the passive's was not touched
+
+
+def scene_with_tablespace(pair: PgPair) -> Scene:
+    """The same with a table of one row in a tablespace, and a second row that only the live cluster has."""
+    # One host: the standby needs its places elsewhere, so they are made while it is down.
+    pair.active.add_tablespace("t1", pair.directory / "a-t1")
+    pair.passive.stop("immediate")
+    reseed_elsewhere(pair)
+    pair.active.psql("CREATE TABLE inside (n int) TABLESPACE t1; INSERT INTO inside VALUES (1)")
+    scene = make_scene(pair)
+    pair.active.psql("INSERT INTO inside VALUES (2)")
+    return scene
 
 
 def reseed_elsewhere(pair: PgPair) -> None:

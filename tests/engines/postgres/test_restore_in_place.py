@@ -13,7 +13,7 @@ from backupd.errors import InjectedFault, NotHealthy, Refused
 from backupd.ports import ReusesLive
 from backupd.steps import arm, disarm
 from tests.engines.postgres.taken import fill, fill_log
-from tests.engines.postgres.test_restore_active import Scene, make_scene, reseed_elsewhere
+from tests.engines.postgres.test_restore_active import Scene, make_scene, scene_with_tablespace
 from tests.pg_pairs import a_pair
 
 pytestmark = pytest.mark.real
@@ -118,12 +118,7 @@ def test_links_are_refused_before_anything_is_given_up(scene: Scene) -> None:
 
 def test_tablespaces_are_reused_too() -> None:
     with a_pair(segment_mib=1) as pair:
-        pair.active.add_tablespace("t1", pair.directory / "a-t1")
-        pair.passive.stop("immediate")
-        reseed_elsewhere(pair)
-        pair.active.psql("CREATE TABLE inside (n int) TABLESPACE t1; INSERT INTO inside VALUES (1)")
-        scene = make_scene(pair)
-        pair.active.psql("INSERT INTO inside VALUES (2)")
+        scene = scene_with_tablespace(pair)
         path = file_of(scene, "inside")
         before = path.stat().st_ino
         restore_in_place(scene)
