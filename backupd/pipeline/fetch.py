@@ -182,11 +182,13 @@ class _Fetch:
             fetched = self._reader.take(segment, blocks, {it.number for it in blocks} - here.keys())
             got = next(fetched, None)
             for block in blocks:
-                if got is not None and got[0].number == block.number:
-                    yield segment, block, got[1]
-                    got = next(fetched, None)
-                else:
+                if block.number in here:
                     yield segment, block, here.pop(block.number)
+                elif got is not None:
+                    yield segment, block, got[1]
+                # Of a segment that is read whole comes what is here, too.
+                if got is not None and got[0].number == block.number:
+                    got = next(fetched, None)
 
     def _bring_segment(self, blocks: list[SuperBlock]) -> dict[int, bytes]:
         """The super-blocks that stage or live can give; live pages are copied to the stage."""

@@ -157,6 +157,22 @@ def test_a_fetch_that_fails_at_any_step_goes_on(
     assert stage.read_bytes() == path.read_bytes()
 
 
+def test_what_is_here_is_not_written_again_where_a_segment_is_read_whole(
+    archive: DatabaseArchive, stored: StoredFile, path: Path, stage: Path
+) -> None:
+    """Of every second super-block a page is missing: that is read in one stream, and only that is written."""
+    block_bytes = stored.block_pages * PAGE_BYTES
+    staged = bytearray(path.read_bytes())
+    for start in range(0, len(staged), 2 * block_bytes):
+        staged[start : start + PAGE_BYTES] = os.urandom(PAGE_BYTES)
+    stage.write_bytes(staged)
+    here = sum(len(staged[start : start + block_bytes]) for start in range(block_bytes, len(staged), 2 * block_bytes))
+    result = fetch_file(stored, archive.store, stage)
+    assert result.reused_pages == here // PAGE_BYTES
+    assert result.reused_pages + result.fetched_pages == PAGES
+    assert stage.read_bytes() == path.read_bytes()
+
+
 def test_a_page_that_only_looks_the_same_is_found_out(
     archive: DatabaseArchive, stored: StoredFile, path: Path, stage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
