@@ -18,7 +18,7 @@ from backupd.engines.sqlite.pairfile import change_pair, load_pair
 from backupd.engines.sqlite.resume import ResumeKind
 from backupd.engines.sqlite.scan_watch import ScanWatch
 from backupd.engines.sqlite.seal import Sealed
-from backupd.engines.sqlite.seed import seed_delta, seed_full
+from backupd.engines.sqlite.seed import remove_unfinished, seed_delta, seed_full
 from backupd.engines.sqlite.source import ActiveFile
 from backupd.errors import BackupdError
 
@@ -38,6 +38,7 @@ def begin_capture(capture: Capture, because_gap: str = "") -> None:
     history = capture.cutter.cursor.history if capture.cutter else str(earlier.get("history", ""))
     remembered = begin.remember(capture.logs, history, capture.map_path)
     if capture.source is None:
+        remove_unfinished(capture.config.seed_path)
         begin.refuse_lost_files(capture.config.db_path)
         begin.refuse_log_of_another(capture.config.db_path, remembered.cursor, earlier.get("identity"))
     source = capture.source or ActiveFile(capture.config.db_path)

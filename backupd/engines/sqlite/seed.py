@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -135,47 +136,69 @@ def _stand_header(cutter: Cutter, kind: LogKindCode, stand: Stand, state: WalSta
     )
 
 
+def unfinished(seed_path: Path) -> Path:
+    """Where a seed is while it is written; only a capture touches it, so what a dead one left may be removed."""
+    return seed_path.with_name(seed_path.name + "-unfinished")
+
+
+def remove_unfinished(seed_path: Path) -> None:
+    """Remove what a capture left that died while it wrote a seed; a directory that cannot be reached is left."""
+    with contextlib.suppress(OSError):
+        unfinished(seed_path).unlink()
+
+
 def seed_full(cutter: Cutter, stand: Stand, seed_path: Path, pulse: Pulse) -> ClosedFile:
     """Write the whole database as of ``stand`` to ``seed_path`` (0600, durable) and close a SEED log for it.
 
+    The seed has its name only once its log is closed: one that was killed on the
+    way is under the name of an unfinished one, and nobody can take it.
+
     Raises:
-        NotHealthy: the passive's disk refuses; nothing is left there.
+        NotHealthy: the passive's disk refuses; no seed is left there.
     """
     state = read_wal_state(cutter.source, stand)
+    with contextlib.ExitStack() as afterwards:
+        afterwards.callback(remove_unfinished, seed_path)  # nothing is there once it has its name
+        try:
+            seed_path.unlink(missing_ok=True)  # one that nobody took: the room is for the new one
+            cutter.map = _write_seed(cutter.source, stand, state, unfinished(seed_path), pulse)
+        except OSError as error:
+            raise _no_room(seed_path, error) from None
+        now = cutter.now_us()
+        header = replace(
+            _stand_header(cutter, LogKindCode.SEED, stand, state),
+            checksum_after=cutter.map.checksum,
+            first_commit_us=now,
+            last_commit_us=now,
+        )
+        writer = cutter.writer()
+        writer.mark(1, stand.index.page_count, now)
+        cutter.seen = []
+        closed = cutter.close(writer, header)
+        step("seed.rename")
+        try:
+            unfinished(seed_path).rename(seed_path)
+        except OSError as error:
+            raise _no_room(seed_path, error) from None
+        return closed
+
+
+def _write_seed(source: ActiveFile, stand: Stand, state: WalState, path: Path, pulse: Pulse) -> PageMap:
+    """The database as of the stand, durable at ``path``; answers its map. Raises OSError."""
     hashes: list[NDArray[np.uint64]] = []
     page_bytes = stand.index.page_bytes
     step("seed.open")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        fd = os.open(seed_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _no_room(seed_path, error) from None
-    try:
-        for first, block in scan_pages(cutter.source, stand, state.overlay, pulse):
+        for first, block in scan_pages(source, stand, state.overlay, pulse):
             hashes.append(page_hashes(block, page_bytes, first))
             step("seed.write")
             os.pwrite(fd, block, (first - 1) * page_bytes)
         step("seed.fsync")
         os.fsync(fd)
-    except OSError as error:
-        seed_path.unlink(missing_ok=True)
-        raise _no_room(seed_path, error) from None
-    except BaseException:
-        seed_path.unlink(missing_ok=True)
-        raise
     finally:
         os.close(fd)
-    cutter.map = PageMap(page_bytes, np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64))
-    now = cutter.now_us()
-    header = replace(
-        _stand_header(cutter, LogKindCode.SEED, stand, state),
-        checksum_after=cutter.map.checksum,
-        first_commit_us=now,
-        last_commit_us=now,
-    )
-    writer = cutter.writer()
-    writer.mark(1, stand.index.page_count, now)
-    cutter.seen = []
-    return cutter.close(writer, header)
+    return PageMap(page_bytes, np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64))
 
 
 def _no_room(path: Path, error: OSError) -> NotHealthy:

@@ -11,8 +11,6 @@ import pytest
 from tests.engines.sqlite.pitfalls.test_names import another_database
 from tests.engines.sqlite.pitfalls.world import App, OrderFailed, Passive, World
 
-pytestmark = pytest.mark.slow
-
 STEPS_MAX = 60
 
 
@@ -54,6 +52,7 @@ def follows(world: World, number: int, app: App) -> None:
     assert passive.path.read_bytes() == world.content(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "last_kind"), [(first_start, "SEED"), (missed_a_restart, "DELTA"), (another_file, "DELTA")]
 )
@@ -84,3 +83,28 @@ def test_killed_at_every_step_of_beginning(world: World, prepare: Callable[[Worl
         agent.kill()
     assert died >= 8
     assert world.kinds()[-1] == last_kind
+
+
+def test_a_seed_that_was_being_written_is_removed(world: World) -> None:
+    """SIGKILL at step n of a seed that a person asked for; the next capture needs no seed and leaves none."""
+    app, agent = world.writing_app(), world.agent()
+    agent.begin()
+    world.passive.follow()
+    beside = {path.name for path in world.passive.path.parent.iterdir()}
+    for number in range(1, STEPS_MAX):
+        agent.run("from backupd.engines.sqlite.beginning import seed_again")
+        agent.run(f"steps.arm('die', {number}, 'seed.')")
+        try:
+            agent.run("seed_again(capture, 'a person asked for it')")
+        except OrderFailed as failed:
+            if failed.kind != "Died":
+                raise
+        else:
+            break
+        app.execute("PRAGMA wal_checkpoint(RESTART)")
+        app.write(f"after kill {number}")
+        agent = world.agent()
+        agent.begin()
+        assert {path.name for path in world.passive.path.parent.iterdir()} - beside == set(), f"killed at {number}"
+    assert number > 3
+    world.assert_equal(app)
