@@ -182,7 +182,7 @@ def fetch_log(store: ObjectStore, stored: StoredLog, to: Path, keys: KeyFinder |
 def _take(store: ObjectStore, stored: StoredLog, keys: KeyFinder | None, write: Any) -> None:
     head, plain = unpack_stream(stored.name, hashed_pieces(store, stored.name, stored.sha256), "log", keys)
     log, _ = _log_in(stored.name, head)
-    if log != stored.log:
+    if not log.is_same_file(stored.log):
         raise damage(stored.name, "it is not the log file that the record names")
     size = 0
     for piece in plain:

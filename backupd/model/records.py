@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from backupd.model.kinds import BackupType, LogKind
@@ -37,6 +37,11 @@ class LogFile:
     first_commit_at: datetime | None = None
     last_commit_at: datetime | None = None
     ancestry: str = ""
+
+    def is_same_file(self, other: LogFile) -> bool:
+        """Whether both are one file, whatever was read inside it: times may not be known at first."""
+        mine, theirs = (replace(one, first_commit_at=None, last_commit_at=None) for one in (self, other))
+        return mine == theirs
 
 
 @dataclass(frozen=True, slots=True)

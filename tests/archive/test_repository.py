@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,20 @@ def test_a_log_file_is_stored_once_and_shared(tmp_path: Path, pages: Path) -> No
     backup = archive.begin(BackupType.INCREMENTAL, parent=first)
     with pytest.raises(Refused, match="another log file 2"):
         backup.put_log(changed, path)
+
+
+def test_a_log_file_whose_commits_nobody_could_read_at_first(tmp_path: Path, pages: Path) -> None:
+    """As after a run that died, on a host without the server's programs, which are installed since."""
+    archive = open_archive(MemoryStore())
+    full = take_full(archive, pages, 0)
+    log, path = write_log(tmp_path, 1)
+    dead = archive.begin(BackupType.INCREMENTAL, parent=full)
+    dead.put_log(replace(log, first_commit_at=None, last_commit_at=None), path)
+    assert log.first_commit_at is not None
+    (stored,) = take_logs(archive, full, [(log, path)]).record.logs
+    assert stored.log.first_commit_at == log.first_commit_at
+    archive.fetch_log(stored, tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == path.read_bytes()
 
 
 def test_fetching_a_missing_log_leaves_nothing(tmp_path: Path, pages: Path) -> None:
