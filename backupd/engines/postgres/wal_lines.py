@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from backupd.engines.postgres.binaries import version_of
 from backupd.engines.postgres.server_control import plain_environment
 from backupd.engines.postgres.wal_names import lsn_text
 from backupd.errors import NotHealthy
+
+_TAKES_SEVERAL_RMGRS = 15  # pg_waldump.c: up to 14 filter_by_rmgr is one number, from 15 on a list
 
 
 class WalLines:
@@ -22,15 +25,16 @@ class WalLines:
     usually goes on in a segment that is not there), ``status`` how it ended: 0, its error, or minus a signal.
     """
 
-    def __init__(self, output: IO[bytes] | None) -> None:
+    def __init__(self, output: IO[bytes] | None, only: tuple[bytes, ...] = ()) -> None:
         self._output = output
+        self._only = only
         self.is_read = False
         self.complaint = ""
         self.status = 0
 
     def __iter__(self) -> Iterator[bytes]:
         if self._output is not None:
-            yield from self._output
+            yield from (line for line in self._output if line.startswith(self._only)) if self._only else self._output
         self.is_read = True
 
 
@@ -59,6 +63,9 @@ def record_lines(
     Raises:
         NotHealthy: the program cannot be run.
     """
+    only: tuple[bytes, ...] = ()
+    if len(rmgrs) > 1 and (version_of(waldump) or 0) < _TAKES_SEVERAL_RMGRS:
+        only, rmgrs = tuple(b"rmgr: %s " % name.encode() for name in rmgrs), ()  # it would heed the last one alone
     command = [str(waldump), *(f"--rmgr={name}" for name in rmgrs), f"--path={directory}", f"--timeline={timeline}"]
     command += [f"--start={lsn_text(start)}", *([f"--end={lsn_text(end)}"] if end is not None else [])]
     with tempfile.TemporaryFile() as errors:
@@ -76,7 +83,7 @@ def record_lines(
         late.daemon = True
         if seconds_max is not None:
             late.start()
-        lines = WalLines(process.stdout)
+        lines = WalLines(process.stdout, only)
         with process:
             try:
                 yield lines
