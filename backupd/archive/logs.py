@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def put_log(
         Refused: another log file has that history and number.
         DamageFound: the one that is there is damaged.
     """
+    if key is not None:
+        log = replace(log, restore_points=None)  # people give these names; heads and records are not encrypted
     name = names.log_name(dbid, log.history, log.number)
     if name in condemned:
         name = names.log_name(dbid, log.history, log.number, names.parse_label(label).suffix)

@@ -16,6 +16,7 @@ from backupd.model.records import (
     ExpressFacts,
     LogFile,
     LogKind,
+    RestorePoint,
     StoredFile,
     StoredLog,
     StoredMap,
@@ -95,8 +96,12 @@ def file_to_json(file: StoredFile) -> Json:
 
 
 def log_to_json(log: LogFile) -> Json:
-    """A log file's facts as plain JSON values."""
-    return _flat(log)
+    """A log file's facts as plain JSON values; what nobody has looked for is not in them."""
+    content = _flat(log)
+    del content["restore_points"]
+    if log.restore_points is not None:
+        content["restore_points"] = [_flat(point) for point in log.restore_points]
+    return content
 
 
 def log_from_json(content: Json) -> LogFile:
@@ -113,6 +118,16 @@ def log_from_json(content: Json) -> LogFile:
         first_commit_at=_time(content["first_commit_at"]),
         last_commit_at=_time(content["last_commit_at"]),
         ancestry=content.get("ancestry", ""),
+        restore_points=_points(content.get("restore_points")),
+    )
+
+
+def _points(content: list[Json] | None) -> tuple[RestorePoint, ...] | None:
+    if content is None:
+        return None
+    return tuple(
+        RestorePoint(one["name"], Position.parse(one["position"]), Position.parse(one["after"]), _time(one["at"]))
+        for one in content
     )
 
 

@@ -16,7 +16,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from backupd.archive.names import is_object_name
 from backupd.model.position import Position
-from backupd.model.records import BackupRecord, StoredFile, StoredLog, StoredMap, StoredSegment
+from backupd.model.records import (
+    RESTORE_POINTS_MAX,
+    BackupRecord,
+    LogFile,
+    StoredFile,
+    StoredLog,
+    StoredMap,
+    StoredSegment,
+)
 from backupd.pipeline.compress import PLAIN_BYTES_MAX
 
 _NUMBER_MAX = 2**63 - 1
@@ -53,6 +61,8 @@ def check_record(record: BackupRecord, object_name: str) -> None:
         _check_sizes(file)
     if record.engine == "postgres":
         _check_timelines(record)
+    for stored in record.logs:
+        _check_points(stored.log)
 
 
 def _objects(record: BackupRecord) -> Iterator[StoredSegment | StoredMap | StoredLog]:
@@ -101,6 +111,13 @@ def _check_timelines(record: BackupRecord) -> None:
     for history in histories:
         if not (history.isascii() and history.isdigit() and 0 < int(history[:11]) <= _TIMELINE_MAX):
             raise ValueError(f"{_shown(history)} is no timeline")
+
+
+def _check_points(log: LogFile) -> None:
+    """Names of restore points are shown to people: they are few, short, and plain text."""
+    for count, point in enumerate(log.restore_points or (), 1):
+        if count > RESTORE_POINTS_MAX or not point.has_plain_name:
+            raise ValueError(f"{_shown(point.name)} is no name of a restore point, or one of too many")
 
 
 # Where in a value something is odd (nothing, or like ``.offset`` or ``[3].name``), what is there, and what is wrong.

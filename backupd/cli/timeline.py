@@ -27,7 +27,7 @@ EXAMPLES = (
     "backupctl timeline orders",
     "backupctl timeline orders --from yesterday --to '2 h ago' --json",
     "backupctl timeline orders --commits --near '2026-11-22 14:05' --window 10m --table items",
-    "backupctl timeline orders --points                  # named restore points, postgres",
+    "backupctl timeline orders --points                  # also restore points that no backup noted, postgres",
     "backupctl timeline --from s3://bucket/orders        # an archive, where no policy and no config is left",
 )
 
@@ -66,7 +66,8 @@ def timeline(
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="With --commits: at most so many.")] = 100,
     points: Annotated[
-        bool, typer.Option("--points", help="Also the named restore points (postgres); this reads the log.")
+        bool,
+        typer.Option("--points", help="Also read the log for named restore points that no backup noted (postgres)."),
     ] = False,
     archive: ArchiveOption = Which.FIRST,
     name: NameOption = None,

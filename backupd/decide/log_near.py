@@ -48,7 +48,7 @@ def log_near(
         before: how many files more to take before each stretch, where the archive has them: what a commit
             did may be written earlier than the commit.
     """
-    ends = _known_ends(backups)
+    ends = known_ends(backups)
     chosen: list[LogStretch] = []
     for history, several in groupby(logs_of(backups), key=lambda stored: stored.log.history):
         logs = list(several)
@@ -60,7 +60,7 @@ def log_near(
     return tuple(sorted(chosen, key=lambda one: (_time_of(one, ends), one.history, one.logs[0].log.number)))
 
 
-def _known_ends(backups: Sequence[ArchivedBackup]) -> dict[tuple[str, int], datetime]:
+def known_ends(backups: Sequence[ArchivedBackup]) -> dict[tuple[str, int], datetime]:
     """For each log file the end of the oldest backup that names it: all its commits are before that."""
     ends: dict[tuple[str, int], datetime] = {}
     for backup in backups:

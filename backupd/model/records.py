@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -10,8 +11,46 @@ from backupd.model.position import Position
 
 __all__ = [  # with the kinds, so that a user of records needs one address
     "ArchivedBackup", "BackupRecord", "BackupType", "Encryption", "ExpressFacts", "Hold", "LogFile", "LogKind",
-    "Progress", "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
+    "Progress", "RestorePoint", "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
+    "own_point_name",
 ]  # fmt: skip
+
+RESTORE_POINTS_MAX = 32  # a log file with more of them is read for their names
+_NAME_BYTES_MAX = 255
+_OWN_POINT = re.compile(r"backupd_\d{8}T\d{6}\.\d{6}")
+
+
+def own_point_name(at: datetime) -> str:
+    """What a backup of that moment calls its restore point."""
+    return f"backupd_{at:%Y%m%dT%H%M%S.%f}"
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePoint:
+    """A moment that a person gave a name in the log: its record begins at ``position``; up to ``after`` it is reached.
+
+    ``at`` is the time of the last commit before it, None where no commit before it was read.
+    """
+
+    name: str
+    position: Position
+    after: Position
+    at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells one from another: the first file of a history may repeat the end of the one before it."""
+        return self.name, self.position.offset
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a backup made it, so that an idle server closes its log; nobody else needs it."""
+        return _OWN_POINT.fullmatch(self.name) is not None
+
+    @property
+    def has_plain_name(self) -> bool:
+        """Whether the name can be shown to people as it is."""
+        return self.name.isprintable() and 0 < len(self.name.encode()) <= _NAME_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +63,7 @@ class LogFile:
     (WAL segments).  Times are of the first and last commit inside, or None.
     The first file of a history that began on a passive that was promoted starts
     in the history before it; ``ancestry`` is then the engine's text of how it began.
+    ``restore_points`` are those inside, or None where they are not known from here and the log must be read for them.
     """
 
     history: str
@@ -37,10 +77,13 @@ class LogFile:
     first_commit_at: datetime | None = None
     last_commit_at: datetime | None = None
     ancestry: str = ""
+    restore_points: tuple[RestorePoint, ...] | None = None
 
     def is_same_file(self, other: LogFile) -> bool:
-        """Whether both are one file, whatever was read inside it: times may not be known at first."""
-        mine, theirs = (replace(one, first_commit_at=None, last_commit_at=None) for one in (self, other))
+        """Whether both are one file, whatever was read inside it: times and points may not be known at first."""
+        mine, theirs = (
+            replace(one, first_commit_at=None, last_commit_at=None, restore_points=None) for one in (self, other)
+        )
         return mine == theirs
 
 

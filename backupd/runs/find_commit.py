@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 from backupd.decide.log_near import LogStretch, log_near
+from backupd.decide.restore_points import all_noted
 from backupd.errors import NotFound, UsageProblem
-from backupd.model.records import StoredLog
+from backupd.model.records import RestorePoint, StoredLog
 from backupd.ports import ClosedLog, CommitFinder, FoundCommit
 from backupd.runs.commits import fetched, refuse_too_much, same
 from backupd.runs.context import RunContext
@@ -85,8 +86,8 @@ def _first_with(context: RunContext, finder: CommitFinder, logs: Sequence[Stored
     return max(0, low - 1)  # a record may begin in the file before
 
 
-def find_point(context: RunContext, name: str) -> FoundCommit:
-    """The newest restore point of that name in the archived log.
+def find_point(context: RunContext, name: str) -> RestorePoint:
+    """The newest restore point of that name in the archived log; log is read only where no backup has noted them.
 
     Raises:
         NotFound: there is none.
@@ -95,14 +96,11 @@ def find_point(context: RunContext, name: str) -> FoundCommit:
     known: list[str] = []
     for stretch in _stretches_newest_first(context):
         for part in _parts_from_the_end(stretch.logs):
-            with looking(context) as place:
-                points = list(
-                    finder.points(fetched(context, finder, part, place / "log", told="looking for the point"))
-                )
-            for point in reversed(points):
+            for point in reversed(_points_in(context, finder, part)):
                 if point.name == name:
                     return point
-                known.append(point.name)
+                if not point.is_own:
+                    known.append(point.name)
     names = ", ".join(repr(each) for each in dict.fromkeys(known[:20]))
     raise NotFound(
         f"the archived log of {context.database} has no restore point {name!r}",
@@ -111,18 +109,29 @@ def find_point(context: RunContext, name: str) -> FoundCommit:
     )
 
 
-def find_points(context: RunContext, since: datetime, until: datetime) -> list[FoundCommit]:
-    """Every named restore point of that time. Raises as ``find_commits``, but no log of that time is no error."""
+def _points_in(context: RunContext, finder: CommitFinder, part: Sequence[StoredLog]) -> Sequence[RestorePoint]:
+    """The restore points of neighbouring files, oldest first."""
+    if all_noted(part):
+        return [point for stored in part for point in stored.log.restore_points or ()]
+    with looking(context) as place:
+        found = finder.points(fetched(context, finder, part, place / "log", told="looking for restore points"))
+        return [RestorePoint(one.name, one.position, one.after, one.at) for one in found]
+
+
+def find_points(context: RunContext, since: datetime, until: datetime) -> list[RestorePoint]:
+    """Every restore point of that time that no backup has noted: the log is read for them.
+
+    Raises as ``find_commits``, but no log of that time is no error.
+    """
     finder = context.commit_finder()
-    found: list[FoundCommit] = []
-    stretches = log_near(context.archive().list().backups, since, until)
+    found: dict[tuple[str, int], RestorePoint] = {}
+    stretches = [one for one in log_near(context.archive().list().backups, since, until) if not all_noted(one.logs)]
     refuse_too_much(context, stretches, "name a shorter time with --from and --to")
     for stretch in stretches:
         for logs in _split(stretch.logs):
-            with looking(context) as place:
-                points = finder.points(fetched(context, finder, logs, place / "log", told="looking for points"))
-                found += [one for one in points if one.at is not None and since <= one.at <= until]
-    return [one for at, one in enumerate(found) if not any(same(one, other) for other in found[:at])]
+            points = () if all_noted(logs) else _points_in(context, finder, logs)
+            found |= {one.key: one for one in points if one.at is not None and since <= one.at <= until}
+    return list(found.values())
 
 
 def _stretches_newest_first(context: RunContext) -> list[LogStretch]:

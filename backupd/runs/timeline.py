@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from backupd.decide.restore_path import RecoveryWindow, recovery_windows
+from backupd.decide.restore_points import moments_of_points, noted_points
 from backupd.decide.timeline import (
-    POINT,
     RESTORE,
     STAMP,
     Moment,
@@ -21,7 +20,6 @@ from backupd.decide.timeline import (
 from backupd.errors import BackupdError, NotFound
 from backupd.journal.records import JsonValue, RunKind
 from backupd.model.states import RunState
-from backupd.ports import FoundCommit
 from backupd.runs.context import RunContext
 
 
@@ -76,7 +74,7 @@ def read_timeline(
         context: the database.
         since: leave out what was before.
         until: leave out what came after.
-        points: look for named restore points too: this reads the log of that time.
+        points: read the log of that time for the restore points that no backup has noted.
 
     Raises:
         ArchiveUnreachable: the archive cannot be read.
@@ -93,7 +91,11 @@ def read_timeline(
     verdicts = verdicts_by_backup(archive)
     unfit = unfit_backups(archive, listing, verdicts)
     notes: list[str] = [finding.sentence() for finding in listing.findings]
-    besides = stamps_and_restores(context, notes)
+    noted = noted_points(listing.backups)
+    besides = (
+        *stamps_and_restores(context, notes),
+        *moments_of_points(context.database, noted),
+    )
     windows = recovery_windows(listing.backups, unfit=unfit)
     line = build_timeline(
         listing.backups, windows, drills_on_line(verdicts), context.clock.now(), unfit=unfit, besides=besides
@@ -104,8 +106,9 @@ def read_timeline(
     if points:
         from backupd.runs.find_commit import find_points
 
-        found = find_points(context, line.from_time, line.to_time)
-        more = [_of_point(context.database, one) for one in found if one.at is not None]
+        known = {one.key for one in noted}
+        found = [one for one in find_points(context, line.from_time, line.to_time) if one.key not in known]
+        more = moments_of_points(context.database, found)
         moments = sorted([*line.moments, *more], key=lambda one: (one.at, one.backup, one.kind))
         line = Timeline(line.from_time, line.to_time, line.windows, line.gaps, tuple(moments))
     shown = [one for one in windows if one.from_time <= line.to_time and one.to_time >= line.from_time]
@@ -139,13 +142,6 @@ def _restores(context: RunContext) -> Iterator[Moment]:
             diary = context.journal.transitions(run.id)
             said = next((one.says for one in reversed(diary) if one.says.startswith("restored to")), "restored")
             yield Moment(run.finished_at, RESTORE, f"the active was {said}, from {base}", base)
-
-
-def _of_point(database: str, point: FoundCommit) -> Moment:
-    says = f"restore point {point.name!r}: backupctl restore {database} --to-name {shlex.quote(point.name)}"
-    if point.at is None:
-        raise ValueError(f"restore point {point.name!r} has no time")
-    return Moment(point.at, POINT, says)
 
 
 def _stretch_json(stretch: Stretch) -> dict[str, JsonValue]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.decide.restore_path import recovery_windows
+from backupd.decide.restore_points import moments_of_points, noted_points
 from backupd.decide.timeline import DrillFact, Moment, build_timeline
 from backupd.errors import NotFound
 from backupd.journal.records import JsonValue
@@ -78,7 +79,10 @@ def _read(context: RunContext) -> ArchiveFacts:
         backups=tuple(listing.backups),
         unfit=unfit_backups(archive, listing, verdicts),
         drills=tuple(drills_on_line(verdicts)),
-        besides=stamps_and_restores(context, []),
+        besides=(
+            *stamps_and_restores(context, []),
+            *moments_of_points(context.database, noted_points(listing.backups)),
+        ),
     )
 
 

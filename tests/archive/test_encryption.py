@@ -19,7 +19,7 @@ from backupd.archive.repository import Repository
 from backupd.archive.verify import Level, verify_database
 from backupd.digests import sha256_hex
 from backupd.errors import BackupdError, ConfigInvalid, DamageFound, KeyMissing
-from backupd.model.records import ArchivedBackup, BackupType, StoredFile, StoredSegment
+from backupd.model.records import ArchivedBackup, BackupType, RestorePoint, StoredFile, StoredSegment
 from backupd.pipeline.container import HEAD_BYTES_MAX, read_head
 from backupd.pipeline.fetch import fetch_file
 from backupd.pipeline.inspect import FileProblem, inspect_file
@@ -337,6 +337,17 @@ def test_a_log_file_that_is_there_already_is_taken_without_a_key(tmp_path: Path)
     archive = reading(store, key_file(tmp_path, SECRET))
     archive.fetch_log(done.record.logs[0], tmp_path / "fetched")
     assert (tmp_path / "fetched").read_bytes() == log[1].read_bytes()
+
+
+def test_what_people_called_a_moment_is_not_written_in_the_open(tmp_path: Path) -> None:
+    store = MemoryStore()
+    full = take_full(writing(store), write_pages(tmp_path / "app.db", 4), 0)
+    log, path = write_log(tmp_path, 1)
+    point = RestorePoint("before the layoffs", log.start, log.end)
+    done = take_logs(writing(store), full, [(replace(log, restore_points=(point,)), path)])
+    assert done.record.logs[0].log.restore_points is None
+    assert not any(b"layoffs" in data for data in store.objects.values())
+    reading(store, key_file(tmp_path, SECRET)).fetch_log(done.record.logs[0], tmp_path / "fetched")
 
 
 def test_the_archive_says_to_whom_it_is_encrypted(tmp_path: Path) -> None:

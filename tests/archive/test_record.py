@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -15,10 +16,12 @@ from backupd.archive.record import AbortRecord, decode_record, encode_abort, enc
 from backupd.errors import DamageFound
 from backupd.model.position import Position
 from backupd.model.records import (
+    RESTORE_POINTS_MAX,
     BackupRecord,
     BackupType,
     LogFile,
     LogKind,
+    RestorePoint,
     StoredFile,
     StoredLog,
     StoredMap,
@@ -47,6 +50,8 @@ def stored_files(draw: st.DrawFn) -> StoredFile:
 
 
 files = st.lists(stored_files(), max_size=3, unique_by=lambda file: file.path.casefold()).map(tuple)
+names_of_points = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
+points = st.builds(RestorePoint, names_of_points, positions, positions, st.none() | times)
 logs = st.builds(
     LogFile,
     texts,
@@ -59,6 +64,8 @@ logs = st.builds(
     texts,
     st.none() | times,
     st.none() | times,
+    texts,
+    st.none() | st.lists(points, max_size=3).map(tuple),
 )
 records = st.builds(
     BackupRecord,
@@ -137,3 +144,51 @@ def test_database_ids_are_stable_and_apart() -> None:
 @pytest.mark.parametrize("text", ["", "x", "20261122T010000Z-X-1a2b3c4d", "20261322T010000Z-F-1a2b3c4d", "../x"])
 def test_what_is_no_label(text: str) -> None:
     assert not names.is_label(text)
+
+
+def _with_points(*points: RestorePoint) -> tuple[BackupRecord, LogFile]:
+    place = Position("1", 5)
+    log = LogFile("1", 1, LogKind.SEGMENT, place, place, 16, "d", "", restore_points=points)
+    record = BackupRecord(
+        id="i",
+        database="orders",
+        engine="postgres",
+        type=BackupType.INCREMENTAL,
+        source_copy="b",
+        source_role="passive",
+        source_host="h",
+        started_at=AT,
+        finished_at=AT,
+        covers_until=AT,
+        log_start=place,
+        log_end=place,
+        parent=None,
+        parent_sha256=None,
+        nonce="n",
+        logs=(StoredLog(log, "db/orders-00000000/log/000001", 1, "s"),),
+    )
+    return record, log
+
+
+AT = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        *([name] for name in ("", "\x1b[2Jgone", "two\nlines", "\u202egnp.exe", "a" * 256)),
+        [f"point {number}" for number in range(RESTORE_POINTS_MAX + 1)],
+    ],
+)
+def test_names_of_restore_points_that_would_play_with_a_screen_are_damage(points: list[str]) -> None:
+    record, _ = _with_points(*(RestorePoint(name, Position("1", 5), Position("1", 6), AT) for name in points))
+    with pytest.raises(DamageFound, match="restore point"):
+        decode_record(NAME, encode_record(record, object_name=NAME, repository="r"), "r")
+
+
+def test_what_nobody_looked_for_is_not_said() -> None:
+    """Records of older versions and of encrypted backups stay as they are, with the sum that seals them."""
+    record, log = _with_points()
+    unknown = replace(record, logs=(replace(record.logs[0], log=replace(log, restore_points=None)),))
+    assert "restore_points" not in record_to_json(unknown)["logs"][0]["log"]
+    assert record_to_json(record)["logs"][0]["log"]["restore_points"] == []

@@ -83,10 +83,21 @@ def test_only_the_commits_of_one_table_are_told(lost: Lost) -> None:
     }
 
 
-def test_named_points_are_on_the_timeline(lost: Lost) -> None:
-    line = lost.home.ok("timeline", "orders", "--points", "--json").json
-    said = [one["says"] for one in line["moments"] if one["kind"] == "point"]
-    assert any("before the mess" in one for one in said)
+def points(lost: Lost, *words: str, **environment: str) -> list[str]:
+    """The restore points on the timeline."""
+    line = lost.home.ok("timeline", "orders", *words, "--json", **environment).json
+    return [one["says"] for one in line["moments"] if one["kind"] == "point"]
+
+
+def test_named_points_are_on_the_timeline_and_no_log_is_read_for_them(lost: Lost, tmp_path: Path) -> None:
+    steps = tmp_path / "steps"
+    said = points(lost, BACKUPD_STEP_TRACE=str(steps))
+    assert said == ["restore point 'before the mess': backupctl restore orders --to-name 'before the mess'"]
+    assert points(lost, "--points", BACKUPD_STEP_TRACE=str(steps)) == said
+    plan = lost.home.ok("restore", "orders", "--to-name", "before the mess", "--dry-run", BACKUPD_STEP_TRACE=str(steps))
+    assert "before the mess" in plan.out
+    read = {one for one in steps.read_text().split() if one.startswith(("archive.fetch", "pg.commits"))}
+    assert read == set()
 
 
 def restored(lost: Lost, name: str, *words: str) -> dict[str, int]:
@@ -132,3 +143,21 @@ def test_what_is_not_there_is_refused_with_the_reason(lost: Lost) -> None:
     told = home.refused(5, "restore", "orders", "--to-name", "never", "--dry-run")
     assert "before the mess" in told.err
     assert not list(home.state.glob("looking-*"))
+
+
+def test_a_point_that_no_backup_could_note_is_found_by_reading_the_log(lost: Lost, tmp_path: Path) -> None:
+    """As on a host without pg_waldump, and in archives of older versions. It takes one more backup: the last test."""
+    home = lost.home
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for one in home.pair.a.bin_directory.iterdir():
+        if one.name != "pg_waldump":
+            (programs / one.name).symlink_to(one)
+    home.pair.active.psql("SELECT pg_create_restore_point('unseen')")
+    home.write_policy(postgres=f'bin_directory = "{programs}"')
+    home.backup("incremental")
+    home.write_policy()
+    assert not any("unseen" in one for one in points(lost))
+    said = points(lost, "--points")
+    assert [sum(name in one for one in said) for name in ("unseen", "before the mess")] == [1, 1]
+    assert "unseen" in home.ok("restore", "orders", "--to-name", "unseen", "--dry-run").out

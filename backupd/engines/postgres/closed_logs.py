@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +17,14 @@ from backupd.engines.postgres.timelines import (
     story_told_by,
     timeline_story,
 )
+from backupd.engines.postgres.wal_lines import TAKES_SEVERAL_RMGRS
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, segment_name
 from backupd.engines.postgres.wal_segment import SegmentExpected, check_bytes, read_segment, segment_digest
-from backupd.engines.postgres.waldump import parse_records
+from backupd.engines.postgres.waldump import Parsed, parse_records
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.kinds import LogKind
 from backupd.model.position import Position, rebase
-from backupd.model.records import LogFile
+from backupd.model.records import RESTORE_POINTS_MAX, LogFile, RestorePoint
 from backupd.ports import ClosedLog
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class CopyLog:
         self._waldump = waldump
         self._seen: dict[Path, _Seen] = {}
         self._stories: dict[int, TimelineStory] = {}
+        self._cut_off: set[int] = set()  # segments that may begin with the rest of a record that nobody could read
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -115,8 +117,8 @@ class CopyLog:
             raise _gap(after, until, f"{missing[0]} is not in {self._wal}{more}", missing)
         for n, path in paths.items():
             self._read(path, self._expected(owners[n], n, story))
-        commits = self._parse(paths, history, story)
-        return [ClosedLog(self._log_file(n, owners[n], p, commits.get(n), story), p) for n, p in paths.items()]
+        parsed = self._parse(paths, history, story)
+        return [ClosedLog(self._log_file(n, owners[n], p, parsed, story), p) for n, p in paths.items()]
 
     def check(self, closed: ClosedLog) -> None:
         """Verify one segment whole: headers, records (where pg_waldump is), and that it is still what was listed.
@@ -179,12 +181,10 @@ class CopyLog:
         self._seen[path] = _Seen(look, digest, damage)
         return self._seen[path]
 
-    def _parse(
-        self, paths: Mapping[int, Path], newest_owner: str, story: TimelineStory
-    ) -> Mapping[int, tuple[datetime, datetime]]:
-        """Parse the records of neighbouring segments and remember what is wrong; answers the times of commits."""
+    def _parse(self, paths: Mapping[int, Path], newest_owner: str, story: TimelineStory) -> Parsed:
+        """Parse the records of neighbouring segments and remember what is wrong."""
         if self._waldump is None or not paths:
-            return {}
+            return Parsed()
         first, size = min(paths), self._segment_bytes
         files = dict(paths)
         if first > 0:
@@ -193,10 +193,23 @@ class CopyLog:
             before = self._wal / segment_name(int(owner), first - 1, size)
             if self._is_sound(before, self._expected(owner, first - 1, story)):
                 files[first - 1] = before
-        parsed = parse_records(self._waldump, files, timeline=int(newest_owner), segment_bytes=size, only_from=first)
+            else:
+                self._cut_off.add(first)
+        parsed = parse_records(
+            self._waldump,
+            files,
+            timeline=int(newest_owner),
+            segment_bytes=size,
+            only_from=first,
+            points=self._major >= TAKES_SEVERAL_RMGRS,
+        )
         for segno, said in parsed.damage.items():
             self._remember(paths[segno], said)
-        return parsed.commits
+        return parsed
+
+    def _finds_points(self, segno: int) -> bool:
+        """Version 14's program would have to tell every record for it (see ``wal_lines``): then nobody looks here."""
+        return self._waldump is not None and self._major >= TAKES_SEVERAL_RMGRS and segno not in self._cut_off
 
     def _is_sound(self, path: Path, expected: SegmentExpected) -> bool:
         """Whether a neighbour that no backup takes now is there and sound: it may be recycled at any moment."""
@@ -217,13 +230,11 @@ class CopyLog:
         )
         self._seen[path] = _Seen(seen.look, seen.digest, damage)
 
-    def _log_file(
-        self, segno: int, owner: str, path: Path, commits: tuple[datetime, datetime] | None, story: TimelineStory
-    ) -> LogFile:
+    def _log_file(self, segno: int, owner: str, path: Path, parsed: Parsed, story: TimelineStory) -> LogFile:
         size = self._segment_bytes
         start = segno * size
         before = history_at(start - 1, owner, older_than(owner, story.ancestry)) if start else owner
-        first, latest = commits or (None, None)
+        first, latest = parsed.commits.get(segno, (None, None))
         return LogFile(
             history=owner,
             number=segno,
@@ -236,7 +247,16 @@ class CopyLog:
             first_commit_at=first,
             last_commit_at=latest,
             ancestry=self._story(owner).text if before != owner else "",
+            restore_points=_points(owner, parsed.points.get(segno, [])) if self._finds_points(segno) else None,
         )
+
+
+def _points(owner: str, found: Sequence[tuple[int, str, datetime | None]]) -> tuple[RestorePoint, ...] | None:
+    """As they are kept with the segment; None where there are too many, or one whose name is no plain text."""
+    # Recovery stops before the first record that does not begin before where it shall stop.
+    points = [RestorePoint(name, Position(owner, lsn), Position(owner, lsn + 1), at) for lsn, name, at in found]
+    plain = len(points) <= RESTORE_POINTS_MAX and all(point.has_plain_name for point in points)
+    return tuple(points) if plain else None
 
 
 def _look(path: Path) -> _Look:

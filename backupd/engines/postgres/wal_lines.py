@@ -15,7 +15,7 @@ from backupd.engines.postgres.server_control import plain_environment
 from backupd.engines.postgres.wal_names import lsn_text
 from backupd.errors import NotHealthy
 
-_TAKES_SEVERAL_RMGRS = 15  # pg_waldump.c: up to 14 filter_by_rmgr is one number, from 15 on a list
+TAKES_SEVERAL_RMGRS = 15  # pg_waldump.c: up to 14 filter_by_rmgr is one number, from 15 on a list
 
 
 class WalLines:
@@ -64,7 +64,7 @@ def record_lines(
         NotHealthy: the program cannot be run.
     """
     only: tuple[bytes, ...] = ()
-    if len(rmgrs) > 1 and (version_of(waldump) or 0) < _TAKES_SEVERAL_RMGRS:
+    if len(rmgrs) > 1 and (version_of(waldump) or 0) < TAKES_SEVERAL_RMGRS:
         only, rmgrs = tuple(b"rmgr: %s " % name.encode() for name in rmgrs), ()  # it would heed the last one alone
     command = [str(waldump), *(f"--rmgr={name}" for name in rmgrs), f"--path={directory}", f"--timeline={timeline}"]
     command += [f"--start={lsn_text(start)}", *([f"--end={lsn_text(end)}"] if end is not None else [])]

@@ -27,6 +27,9 @@ _COMMIT = re.compile(
     rb"lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: COMMIT(?:_PREPARED)? (?:\d+: )?"
     rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
 )
+_POINT = re.compile(
+    rb"len \(rec/tot\): +\d+/ +(\d+), tx: .*?lsn: ([0-9A-F]+/[0-9A-F]+), prev .*?desc: RESTORE_POINT (.*)"
+)
 _ANY_LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 _NOTHING_BEGINS = "could not find a valid record"
 _SIXTEEN_MIB = 1 << 24
@@ -37,11 +40,13 @@ _SECONDS_MIN, _SECONDS_PER_SEGMENT = 30.0, 5.0  # it takes 5 to 50 ms for 16 MiB
 class Parsed:
     """What a stretch of log holds, by segment number.
 
-    ``commits``: times of the earliest and the latest commit (a segment without one is
-    missing); ``damage``: what pg_waldump says about a record that does not parse.
+    ``commits``: times of the earliest and the latest commit; ``points``: of each restore point its LSN, its name,
+    and the time of the last commit before it, in the segment where its record ends; ``damage``: what pg_waldump
+    says about a record that does not parse. A segment without is missing.
     """
 
     commits: dict[int, tuple[datetime, datetime]] = field(default_factory=dict)
+    points: dict[int, list[tuple[int, str, datetime | None]]] = field(default_factory=dict)
     damage: dict[int, str] = field(default_factory=dict)
 
 
@@ -59,7 +64,13 @@ def find_waldump(major: int, *, chosen: Path | None = None, data_directory: Path
 
 
 def parse_records(
-    waldump: Path, files: Mapping[int, Path], *, timeline: int, segment_bytes: int, only_from: int | None = None
+    waldump: Path,
+    files: Mapping[int, Path],
+    *,
+    timeline: int,
+    segment_bytes: int,
+    only_from: int | None = None,
+    points: bool = True,
 ) -> Parsed:
     """Parse all records of neighbouring segments.
 
@@ -69,6 +80,7 @@ def parse_records(
         timeline: of the last of them.
         segment_bytes: the cluster's segment size.
         only_from: earlier segments are read only for records that begin there; nothing is said about them.
+        points: look for restore points too.
 
     Raises:
         NotHealthy: the program could not be run, or hangs.
@@ -81,7 +93,7 @@ def parse_records(
             os.symlink(path.absolute(), Path(place) / segment_name(timeline, segno, segment_bytes))
         start = first
         while start <= last:
-            said = _run(waldump, Path(place), timeline, segment_bytes, range(start, last + 1), parsed)
+            said = _run(waldump, Path(place), timeline, segment_bytes, range(start, last + 1), parsed, points=points)
             if not said:
                 break
             lsn = _place_of(said, start * segment_bytes)
@@ -93,6 +105,7 @@ def parse_records(
             start = bad + 1
     for segno in range(first, first if only_from is None else only_from):
         parsed.commits.pop(segno, None)
+        parsed.points.pop(segno, None)
         parsed.damage.pop(segno, None)
     return parsed
 
@@ -115,7 +128,16 @@ def _goes_over(path: Path, offset: int, segment_bytes: int) -> bool:
         return offset + int.from_bytes(file.read(4), "little") > segment_bytes
 
 
-def _run(waldump: Path, directory: Path, timeline: int, segment_bytes: int, segnos: range, parsed: Parsed) -> str:
+def _run(
+    waldump: Path,
+    directory: Path,
+    timeline: int,
+    segment_bytes: int,
+    segnos: range,
+    parsed: Parsed,
+    *,
+    points: bool,
+) -> str:
     """Parse once; answers the complaint at which it stopped, or an empty text. Raises NotHealthy."""
     seconds_max = _SECONDS_MIN + _SECONDS_PER_SEGMENT * len(segnos) * segment_bytes / _SIXTEEN_MIB
     step("pg.log.waldump")
@@ -125,27 +147,34 @@ def _run(waldump: Path, directory: Path, timeline: int, segment_bytes: int, segn
         timeline=timeline,
         start=segnos.start * segment_bytes,
         end=segnos.stop * segment_bytes,
-        rmgrs=("Transaction",),
+        rmgrs=("Transaction", "XLOG") if points else ("Transaction",),
         seconds_max=seconds_max,
     ) as lines:
-        _take_commits(lines, segment_bytes, parsed)
+        _take(lines, segment_bytes, parsed)
     if lines.status < 0:
         raise not_run(waldump, f"it was killed by signal {-lines.status} (it may take {seconds_max:g} s)")
     return "" if lines.status == 0 else lines.complaint or f"it ended with {lines.status}"
 
 
-def _take_commits(lines: Iterable[bytes], segment_bytes: int, parsed: Parsed) -> None:
+def _take(lines: Iterable[bytes], segment_bytes: int, parsed: Parsed) -> None:
     seen: dict[int, tuple[bytes, bytes]] = {}  # times as text: this notation sorts
+    at = b""
     for line in lines:
-        found = _COMMIT.search(line)
-        if found is None:
-            continue
-        high, _, low = found[1].partition(b"/")
-        segno, at = (int(high, 16) << 32 | int(low, 16)) // segment_bytes, found[2]
-        earliest, latest = seen.get(segno, (at, at))
-        seen[segno] = (min(earliest, at), max(latest, at))
+        if b"desc: RESTORE_POINT" in line and (found := _POINT.search(line)):
+            lsn, last = _lsn(found[2]), _lsn(found[2]) + int(found[1]) - 1
+            point = (lsn, found[3].decode("utf-8", "replace"), _moment(at) if at else None)
+            parsed.points.setdefault(last // segment_bytes, []).append(point)
+        elif found := _COMMIT.search(line):
+            segno, at = _lsn(found[1]) // segment_bytes, found[2]
+            earliest, latest = seen.get(segno, (at, at))
+            seen[segno] = (min(earliest, at), max(latest, at))
     for segno, (earliest, latest) in seen.items():
         parsed.commits[segno] = (_moment(earliest), _moment(latest))
+
+
+def _lsn(text: bytes) -> int:
+    high, _, low = text.partition(b"/")
+    return int(high, 16) << 32 | int(low, 16)
 
 
 def _moment(text: bytes) -> datetime:

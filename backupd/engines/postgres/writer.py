@@ -15,7 +15,7 @@ from backupd.engines.postgres.status import ENGINE, pair_status
 from backupd.errors import ConfigInvalid, FreezeBroken
 from backupd.model.pair import CopyRole, PairStatus
 from backupd.model.position import Position
-from backupd.model.records import Stamp, Stamps
+from backupd.model.records import Stamp, Stamps, own_point_name
 from backupd.ports import (
     Clock,
     ClosedLog,
@@ -169,7 +169,7 @@ class PostgresWriter:
 
     def restore_point(self) -> str:
         """The name of the next restore point, which makes even an idle active close its log."""
-        return f"backupd_{self.clock.now():%Y%m%dT%H%M%S.%f}"
+        return own_point_name(self.clock.now())
 
     def freeze(self, limit_seconds: float, *, moving: bool = False) -> Freeze:
         """See ``ports.Writer``."""

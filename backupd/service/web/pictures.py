@@ -18,6 +18,7 @@ _LANES = {
     "failover": "failovers",
     "restore": "restores",
     "stamp": "stamps",
+    "point": "points",
 }
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from backupd.engines.postgres import closed_logs
+from backupd.engines.postgres import closed_logs, waldump
 from backupd.engines.postgres.closed_logs import RECORDS_UNPARSED, CopyLog
+from backupd.engines.postgres.wal_names import segment_name
 from backupd.engines.postgres.wal_segment import read_segment
+from backupd.engines.postgres.waldump import Parsed
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.kinds import LogKind
 from backupd.model.position import Position
@@ -48,6 +50,7 @@ def stretch(request: pytest.FixtureRequest) -> Iterator[Stretch]:
         after = places.close()
         places.fill(2.3)
         places.close()
+        places.pair.active.psql("SELECT pg_create_restore_point('before the cut')")
         places.fill(0.2)
         until = places.close()
         ended_at = datetime.now(UTC)
@@ -82,6 +85,46 @@ def test_the_times_of_commits_are_told(stretch: Stretch) -> None:
     slack = timedelta(seconds=1)
     assert stretch.began_at - slack <= known[0] <= known[-1] <= stretch.ended_at + slack
     assert times[-1][0] is not None
+
+
+def test_restore_points_are_told_where_they_are(stretch: Stretch) -> None:
+    found = listed(stretch.places.log(), stretch)
+    noted = [(one.log, point) for one in found for point in one.log.restore_points or ()]
+    [(log, point)] = [(log, point) for log, point in noted if point.name == "before the cut"]
+    assert log.start.offset <= point.position.offset < point.after.offset < log.end.offset
+    assert point.position.history == log.history
+    assert point.at is not None
+    assert stretch.began_at <= point.at <= (log.first_commit_at or stretch.ended_at)
+    assert len(noted) == len([one for one in found if one.log.restore_points]) + 1 == 3  # each close made one, too
+    whole = [one.log.restore_points for one in found if one.log.last_commit_at is not None]
+    assert None not in whole
+
+
+def test_nobody_says_there_are_no_restore_points_who_could_not_look(stretch: Stretch, tmp_path: Path) -> None:
+    unparsed = listed(stretch.places.log(stretch.places.copied(tmp_path / "a"), parse=False), stretch)
+    assert {one.log.restore_points for one in unparsed} == {None}
+    log = stretch.copied(tmp_path / "b")
+    listing = listed(log, stretch)
+    before = listing[0].log.number - 1
+    name = segment_name(int(stretch.after.history), before, MIB)
+    (tmp_path / "b" / "pg_wal" / name).unlink()
+    # The first may begin with the rest of a record that is a restore point.
+    assert [one.log.restore_points is None for one in listed(stretch.places.log(tmp_path / "b"), stretch)] == [
+        True,
+        *[False] * (len(listing) - 1),
+    ]
+
+
+def test_a_point_over_the_end_of_a_segment_is_told_with_the_one_that_holds_its_end() -> None:
+    """The text of pg_waldump 15: the record begins 40 bytes before the end of its segment of 1 MiB."""
+    parsed = Parsed()
+    line = (
+        b"rmgr: XLOG        len (rec/tot):     98/    98, tx:          0, lsn: 0/020FFFD8, prev 0/020FFFA0, "
+        b"desc: RESTORE_POINT desc: COMMIT 2026-11-23 00:33:14.255105 UTC\n"
+    )
+    waldump._take([line], MIB, parsed)
+    assert parsed.points == {0x21: [(0x20FFFD8, "desc: COMMIT 2026-11-23 00:33:14.255105 UTC", None)]}
+    assert parsed.commits == {}
 
 
 def test_nothing_between_a_place_and_itself(stretch: Stretch) -> None:

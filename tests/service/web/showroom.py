@@ -207,6 +207,8 @@ def timeline(rows: Sequence[Mapping[str, Any]], *, broken: bool, now: datetime =
     moments.append({**moments[0], **drill, "at": (now - 2 * DAY).isoformat()})
     says = f"stamp: the passive knows {rows[-1]['id']} as the last {rows[-1]['type']}"
     moments.append({**moments[0], "kind": "stamp", "at": end, "says": says, "backup": rows[-1]["id"]})
+    says = "restore point 'before <b>4.2</b>': backupctl restore orders --to-name 'before <b>4.2</b>'"
+    moments.append({**moments[0], "kind": "point", "at": (now - 3.5 * DAY).isoformat(), "says": says, "backup": ""})
     windows = [{"from": first, "to": end, "because": ""}]
     gaps = [{"from": end, "to": now.isoformat(), "because": "no backup holds this time yet"}]
     if broken:

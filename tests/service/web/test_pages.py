@@ -167,6 +167,14 @@ def test_the_picture_stays_inside_its_frame_and_joins_what_would_overlap() -> No
     assert draw_timeline(timeline([], broken=False)) is None
 
 
+def test_a_restore_point_is_on_the_picture_with_the_command_that_goes_there(client: TestClient) -> None:
+    text = client.get("/databases/orders").text
+    told = re.findall(r'<svg [^>]*class="mark points">', text)
+    assert len(told) == 1
+    assert "--to-name &#39;before &lt;b&gt;4.2&lt;/b&gt;&#39;" in text
+    assert "<b>4.2</b>" not in text
+
+
 def test_the_time_since_the_last_backup_is_told_apart_from_a_hole() -> None:
     picture = draw_timeline(timeline(history("orders", broken=True), broken=True), 0)
     assert picture is not None
