@@ -53,7 +53,8 @@ class DatabaseArchive:
             raise Refused(
                 f"{self.store.describe()} holds the backups of another database named {self.name}",
                 because=f"they are of the pair {self.identity}, this is the pair {identity}",
-                next_step="give this database an archive of its own: `archive = ...` in its policy",
+                next_step="correct `archive = ...` in the policy: every pair has one of its own; "
+                f"if this one only lost its state directory: backupctl restore {self.name} takes it over",
             )
 
     def still_ours(self) -> None:

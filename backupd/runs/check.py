@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from backupd.errors import ArchiveUnreachable, BackupdError, NotFound, NotHealthy, Refused
+from backupd.errors import ArchiveUnreachable, BackupdError, NotFound, NotHealthy
 from backupd.journal.records import JsonValue
 from backupd.model.amounts import size_text
 from backupd.model.pair import CopyState, CopyStatus
@@ -118,15 +118,9 @@ def _archive(context: RunContext) -> str:
     honours = f"; its server {', '.join(store.probe().sentences)}" if isinstance(store, ProbedStore) else ""
     try:
         archive = context.archive()
-        found = archive.repository.identity_of(archive.dbid)
     except NotFound:
         return f"{store.describe()} can be written, and nothing of {context.database} is there yet{honours}"
-    if found.identity != context.writer.identity():
-        raise Refused(
-            f"{store.describe()} holds the backups of another database named {context.database}",
-            because=f"they are of the pair {found.identity}, this is the pair {context.writer.identity()}",
-            next_step="give this database an archive of its own: `archive = ...` in its policy",
-        )
+    archive.refuse_another_pair(context.writer.identity())
     listing = archive.list()
     damaged = f", {len(listing.findings)} of them damaged" if listing.findings else ""
     return f"{store.describe()} can be written, and lists {len(listing.backups)} backups{damaged}{honours}"
