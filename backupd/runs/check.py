@@ -58,7 +58,7 @@ class CheckResult:
 
 
 def run_check(context: RunContext) -> CheckResult:
-    """Try what a run needs: state, archive, copies, replication, snapshots, space.
+    """Try what a run needs: state, archive, copies, replication, snapshots, space; and where drills happen.
 
     Writes only probes, and removes them.
     """
@@ -72,6 +72,7 @@ def run_check(context: RunContext) -> CheckResult:
         ("snapshot", _snapshot),
         ("space on the passive", _space_passive),
         ("space in the archive", _space_archive),
+        ("drill", _drill),
         ("unfinished runs", _unfinished),
     )
     findings = []
@@ -227,6 +228,14 @@ def _full_bytes(context: RunContext) -> int:
         return passive.stat().st_size if passive.is_file() else 0
     except OSError:
         return 0
+
+
+def _drill(context: RunContext) -> str:
+    if context.policy.drill is None:
+        return ""
+    from backupd.runs.drill_place import try_place
+
+    return try_place(context)
 
 
 def _unfinished(context: RunContext) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from pathlib import Path
 from backupd.durable import read_json, write_json
 from backupd.errors import BackupdError, Busy, NotHealthy, Refused
 from backupd.journal.records import RunKind
+from backupd.model.amounts import size_text
 from backupd.model.states import IllegalMove, RunState
 from backupd.ports import ScratchTarget
 from backupd.process import ProcessIdentity, is_alive, this_process
@@ -53,6 +55,32 @@ class DrillPlace:
     def remove(self) -> None:
         """Stop what runs there and remove all; may be repeated. Raises NotHealthy."""
         remove_place(self._context, self.directory)
+
+
+def try_place(context: RunContext) -> str:
+    """Make and remove a place as a drill would, so that a place that will not do is told before Sunday night.
+
+    Raises:
+        NotHealthy: it cannot be made there, or the database has no room there.
+        Refused: what is restored could not be started there, or it belongs to a copy.
+    """
+    run_id = f"check-{secrets.token_hex(4)}"
+    place = DrillPlace(context, run_id)
+    target = place.target()
+    try:
+        place.make()
+        target.begin(run_id)
+        free, needed = target.facts().free_bytes, context.writer.room_bytes(copied=True)
+    finally:
+        place.remove()
+    where = place.directory.parent
+    if free < needed:
+        raise NotHealthy(
+            f"there is no room for a drill in {where}",
+            because=f"{size_text(needed)} are needed for the database and its log, {size_text(free)} are free",
+            next_step="make room there, or name another place: drill.directory in the policy",
+        )
+    return f"a drill can restore to {where}, where {size_text(free)} are free and {size_text(needed)} are needed"
 
 
 def drill_directory(context: RunContext) -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 from backupd.archive.verdict import DRILL, Verdict
 from backupd.decide.restore_wish import RestoreWish
-from backupd.errors import ArchiveUnreachable, Busy, DamageFound, NotFound
+from backupd.errors import ArchiveUnreachable, Busy, DamageFound, NotFound, NotHealthy
 from backupd.journal.records import RunKind
 from backupd.model.drill import Phase
 from backupd.model.records import BackupType
@@ -21,7 +21,7 @@ from backupd.model.states import RunState
 from backupd.runs.backup import run_backup
 from backupd.runs.drill import plan_drill, run_drill
 from backupd.runs.drill_answer import DrillOutcome
-from backupd.runs.drill_place import DrillPlace
+from backupd.runs.drill_place import DrillPlace, try_place
 from backupd.runs.fitness import unfit_backups
 from backupd.runs.prune import plan_prune, run_prune
 from backupd.runs.recover import run_recover
@@ -209,6 +209,23 @@ def test_a_place_that_cannot_be_made_fails(chain: World) -> None:
     (chain.root / "taken").write_text("a file")
     chain.policy["drill"] = {"directory": str(chain.root / "taken")}
     failed(chain, Phase.PLAN, "no scratch directory")
+
+
+def test_check_tries_the_place_of_drills_and_leaves_nothing(chain: World, tmp_path: Path) -> None:
+    place = tmp_path / "scratch"
+    chain.policy["drill"] = {"directory": str(place)}
+    assert try_place(chain.context()).startswith(f"a drill can restore to {place / 'orders'}, where ")
+    assert os.listdir(place / "orders") == []
+    chain.writer.scratch_free_bytes = 1000
+    with pytest.raises(NotHealthy, match="no room for a drill") as told:
+        try_place(chain.context())
+    assert "1000 B are free" in told.value.because
+    (tmp_path / "taken").write_text("a file")
+    chain.policy["drill"] = {"directory": str(tmp_path / "taken")}
+    with pytest.raises(NotHealthy, match="no scratch directory"):
+        try_place(chain.context())
+    assert os.listdir(place / "orders") == []
+    assert not chain.context().journal.runs("orders", RunKind.DRILL)
 
 
 def test_the_next_one_that_passes_ends_the_alarm(chain: World) -> None:

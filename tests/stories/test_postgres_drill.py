@@ -288,3 +288,18 @@ def test_a_subscription_of_the_restored_cluster_is_not_begun(made: PgHome) -> No
         made.ok("drill", "orders", "--backup", full["id"])
         with pytest.raises(TimeoutError):
             publisher.accept()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as another user")
+def test_check_says_beforehand_that_a_drill_s_server_could_not_enter(made: PgHome, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    try:
+        asking(made, directory=tmp_path / "s")
+        answer = made.run("check", "orders")
+        assert answer.status == 4, answer.told()
+        assert f"may not enter {tmp_path}" in answer.told()
+        assert not list(tmp_path.glob("s/orders/*"))
+    finally:
+        asking(made)
+    fine = made.ok("check", "orders").out
+    assert f"a drill can restore to {made.root / 's' / 'orders'}" in fine
