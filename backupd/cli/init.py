@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,7 +108,7 @@ def init(
         told = {"recipients": list(keys.recipients), "keys": [str(path) for path in keys.files]}
         output.print_json({"written": [str(path) for path in written], "config": str(config), **what, **told})
         return 0
-    _tell(database, engine, config, written)
+    _tell(database, engine, config, written, _missing(where) if engine == "sqlite" else [])
     _tell_keys(keys)
     return 0
 
@@ -129,7 +130,13 @@ def _tell_dry(texts: dict[str, str], as_json: bool) -> None:
         output.print_line(text)
 
 
-def _tell(database: str, engine: str, config: Path, written: list[Path]) -> None:
+def _missing(where: dict[str, Any]) -> list[Path]:
+    """Directories that the passive needs; one of the active that is not there is a slip of the pen."""
+    places = [Path(path).parent for name, path in where["copies"].items() if name != where["active"]]
+    return [place for place in places if not place.exists()]
+
+
+def _tell(database: str, engine: str, config: Path, written: list[Path], missing: list[Path]) -> None:
     for path in written:
         output.print_line(("wrote ", output.Cell(str(path), output.STRONG)))
     output.print_line()
@@ -140,6 +147,8 @@ def _tell(database: str, engine: str, config: Path, written: list[Path]) -> None
             "  chmod 600 ~/.pgpass                  # the role's password goes there, never into the policy"
         )
     else:
+        for place in missing:
+            output.print_line(f"  mkdir -p -m 700 {shlex.quote(str(place))}")
         output.print_line("  backupd &                            # replication runs while this runs")
     output.print_line("  backupctl check                      # tries all that a backup needs")
     output.print_line(f"  backupctl backup {database} --type full")

@@ -41,6 +41,18 @@ def test_init_writes_private_files_that_check_accepts(made: Path, capsys: pytest
     assert [row["database"] for row in answer["files"]] == ["orders"]
 
 
+def test_init_says_which_directory_the_passive_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "the passive"
+    what = ["--database", "orders", "--copy", f"a={tmp_path}/no/app.db", "--copy", f"b={place}/app.db"]
+    assert run(["init", str(tmp_path / "c"), *what, "--archive", "file:///backups"]) == 0
+    said = capsys.readouterr().out
+    assert f"  mkdir -p -m 700 '{place}'\n" in said
+    assert "/no" not in said
+    place.mkdir()
+    assert run(["init", str(tmp_path / "d"), *what, "--archive", "file:///backups"]) == 0
+    assert "mkdir" not in capsys.readouterr().out
+
+
 def test_init_overwrites_nothing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (made / "policies/orders.toml").read_text()
     assert run(words(made)) == 4
