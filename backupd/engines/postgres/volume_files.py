@@ -98,6 +98,14 @@ class VolumeFiles:
             return
         if size_bytes != self._table.size_bytes:
             raise ValueError(f"the volume has {size_bytes} bytes, and its table says {self._table.size_bytes}")
+        try:
+            self._make_all()
+        except OSError:
+            self.close()
+            raise
+        self._size_bytes = size_bytes
+
+    def _make_all(self) -> None:
         self._flags = os.O_RDWR
         self._made.clear()
         self._inodes.clear()
@@ -113,18 +121,25 @@ class VolumeFiles:
             if entry.kind != Kind.DIRECTORY:
                 self._make_file(entry)
         self._was_empty = len(self._made) == sum(1 for it in self._table.entries if it.kind != Kind.DIRECTORY)
-        self._size_bytes = size_bytes
 
     def read(self, offset: int, length: int) -> bytes:
-        """See ``ports.PageFile``; a file that is not there, or is shorter, reads as zeros: those pages match or not."""
+        """See ``ports.PageFile``; a file that is not there, or is shorter, reads as zeros: those pages match or not.
+
+        What cannot be read is no zeros, which the backup may have there: the answer ends before it.
+        """
         length = min(length, self._size_bytes - offset)
         if length <= 0:
             return b""
         data = bytearray(length)
         view = memoryview(data)
         for piece in self._layout.pieces(offset, length):
-            with suppress(OSError), self._descriptors.use(piece.entry.path) as descriptor:
-                _read_at(descriptor, view[piece.start : piece.start + piece.length], piece.offset)
+            try:
+                with self._descriptors.use(piece.entry.path) as descriptor:
+                    _read_at(descriptor, view[piece.start : piece.start + piece.length], piece.offset)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                return bytes(view[: piece.start])
         return bytes(data)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:

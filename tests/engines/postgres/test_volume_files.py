@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,15 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.engines.postgres import sync_filesystem
+from backupd.engines.postgres import sync_filesystem, volume_files
 from backupd.engines.postgres.data_files import find_files
 from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.small_sources import ControlSource
 from backupd.engines.postgres.volume_files import VolumeFiles
 from backupd.engines.postgres.volume_source import VolumeSource
 from backupd.engines.postgres.volume_table import ClusterFacts, Entry, Kind, Tablespace, VolumeTable, lay_out
+from backupd.model.records import BackupType
+from backupd.pipeline.fetch import fetch_file
+from backupd.pipeline.store import store_file
 from backupd.ports import PageFile
+from tests.archive_builders import FileSource, open_archive
 from tests.engines.postgres.cluster_builders import PAGE, a_data_directory, frozen, pages, put, read_all
+from tests.fakes_store import MemoryStore
 from tests.pg_pairs import PairFactory, all_versions
 
 FACTS = ClusterFacts(150018, "7", 1, 2, 3, "label", tablespaces=(Tablespace(16499, "/nowhere"),))
@@ -241,6 +247,46 @@ def test_old_kernels_sync_file_by_file(
     restored(tmp_path / "new", *volume).close()
     files = sum(1 for entry in volume[0].entries if entry.kind != Kind.DIRECTORY)
     assert (len(synced) > files) is kernel.startswith("5.7")
+
+
+def test_a_page_that_could_not_be_read_is_not_taken_for_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One error of the disk, of the process's or the host's limits, where the backup has new pages: zeros."""
+    table = VolumeTable(FACTS, *lay_out([Entry("a", Kind.RELATION, 200 * PAGE)]))
+    wanted = bytearray(os.urandom(200 * PAGE))
+    wanted[100 * PAGE : 110 * PAGE] = bytes(10 * PAGE)
+    (tmp_path / "source").write_bytes(wanted)
+    archive = open_archive(MemoryStore())
+    backup = archive.begin(BackupType.FULL, parent=None)
+    stored = store_file(FileSource(tmp_path / "source", page_bytes=PAGE), backup).file
+    assert stored is not None
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    stale = wanted[: 100 * PAGE] + b"L" * (10 * PAGE) + wanted[110 * PAGE :]
+    (stage / "a").write_bytes(stale)
+    read = volume_files._read_at
+    failed: list[int] = []
+
+    def once(descriptor: int, view: memoryview, offset: int) -> None:
+        if not failed and offset <= 100 * PAGE < offset + len(view):
+            failed.append(offset)
+            read(descriptor, view[: 100 * PAGE - offset], offset)
+            raise OSError(errno.EIO, "Input/output error")
+        read(descriptor, view, offset)
+
+    monkeypatch.setattr(volume_files, "_read_at", once)
+    fetch_file(stored, archive.store, VolumeFiles(stage, table))
+    assert failed
+    assert (stage / "a").read_bytes() == wanted
+
+
+def test_a_stage_that_cannot_be_made_leaves_no_descriptor(tmp_path: Path) -> None:
+    table = VolumeTable(FACTS, *lay_out([Entry("a", Kind.RELATION, PAGE)]))
+    (tmp_path / "a").symlink_to("/etc/hostname")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="symbolic links"):
+            VolumeFiles(tmp_path, table).open(table.size_bytes)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_write_that_failed_is_told(volume: tuple[VolumeTable, bytes], tmp_path: Path) -> None:
