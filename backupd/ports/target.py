@@ -133,6 +133,10 @@ class ReusesLive(Protocol):
         """How much of what is there now needs no room a second time."""
         ...
 
+    def left_bytes(self) -> int:
+        """How much a restore that was not ended has left here, of whatever backup: it needs no room a second time."""
+        ...
+
     def reuse_live(self) -> None:
         """Called after ``begin``: when all that can be known beforehand is known, what is there is given up.
 

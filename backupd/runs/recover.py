@@ -218,6 +218,12 @@ def _recover_restore(context: RunContext, run: Run, say: Say, *, keep_stage: boo
         say("the policy's start command was run, for a dead restore had run the stop command")
     context.journal.finish(run.id, RunState.ABORTED, "the process of this restore died")
     end = "what is in place now is whole: the old file or the restored one" if activating else "nothing was replaced"
+    if (
+        run.facts.get("role") == "active"
+        and isinstance(name, str)
+        and context.writer.restore_target(name).facts().given_up
+    ):
+        end = "what was there is given up: only a restore makes it whole again"
     if phase == "activated" and run.facts.get("role") != "directory":
         adopt_archive(context)
         end = "the restored file is in place, and a new full is due"

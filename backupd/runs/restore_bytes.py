@@ -25,8 +25,10 @@ def needed(place: RestoreTarget, route: RestorePath, facts: TargetFacts, *, in_p
     """
     total = sum(file.size_bytes for file in route.full.record.files)
     here = _staged_bytes(place, route)
-    if in_place and isinstance(place, ReusesLive):
-        here += place.reusable_bytes()
+    if isinstance(place, ReusesLive):
+        here = max(here, place.left_bytes())
+        if in_place:
+            here += place.reusable_bytes()
     return max(0, total - here) + _log_room(route, facts) + _SPARE_BYTES
 
 

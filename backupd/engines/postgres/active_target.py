@@ -18,15 +18,23 @@ from pathlib import Path
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.cluster_check import hold_log
 from backupd.engines.postgres.connect import connect
-from backupd.engines.postgres.in_place import give_up, is_given_up, refuse_links, reusable_bytes
+from backupd.engines.postgres.in_place import (
+    give_up,
+    is_given_up,
+    refuse_links,
+    refuse_newer_tablespaces,
+    refuse_no_room,
+    reusable_bytes,
+    staged_bytes,
+)
 from backupd.engines.postgres.live_directory import LiveDirectory
 from backupd.engines.postgres.lost_commits import commits_after
 from backupd.engines.postgres.must_seed import note_must_seed
 from backupd.engines.postgres.postmaster import find_strangers
+from backupd.engines.postgres.recover_restore import start_swapped, undo
 from backupd.engines.postgres.recovery import Recovered
 from backupd.engines.postgres.restore_rooms import dropped_rooms, linked_tablespaces, locate_tablespaces, wal_room
 from backupd.engines.postgres.slots import ensure_slots
-from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.swap import WAL, Room
 from backupd.engines.postgres.volume_table import Tablespace
@@ -72,6 +80,12 @@ class ActiveTarget(StagedTarget):
         """See ``ports.ReusesLive``: of relation files, the log and what a restore has begun are not."""
         return reusable_bytes(self.path)
 
+    def left_bytes(self) -> int:
+        """See ``ports.ReusesLive``: also of another backup, and what was given up and is in no table."""
+        journal = self._live.journal()
+        rooms = [Room(Path(place), prefix) for place, prefix in (journal.rooms if journal else ())]
+        return staged_bytes([self.main, *(room for room in rooms if room.place != self.path)])
+
     def reuse_live(self) -> None:
         """See ``ports.ReusesLive``."""
         refuse_links(self.path)
@@ -111,7 +125,18 @@ class ActiveTarget(StagedTarget):
     def before_pages(self) -> None:
         """In place: what is there becomes the stage now."""
         if self._journal is not None and (self._in_place or is_given_up(self.main, self._journal)):
-            self._journal = give_up(self.main, self._stage.tablespaces, self._owner, self._journal)
+            if not is_given_up(self.main, self._journal):
+                self._refuse_beforehand()
+            self._journal = give_up(
+                self.main, self._stage.tablespaces, self._owner, self._journal, self._live.refuse_running
+            )
+
+    def _refuse_beforehand(self) -> None:
+        """All that can be known before anything is given up. Raises Refused, DamageFound, NotHealthy."""
+        refuse_links(self.path)
+        self._stage.check_label()
+        refuse_newer_tablespaces(self.path, self._stage.tablespaces)
+        refuse_no_room(self.main, self._stage.tablespaces, self._stage.table())
 
     def live_file(self, stored: StoredFile) -> Path | PageFile | None:
         """See ``ports.RestoreTarget``."""
@@ -168,7 +193,12 @@ class ActiveTarget(StagedTarget):
                 "at": datetime.now(UTC).isoformat(),
             }
         )
-        self._journal = self._live.swap_in(self._stage, self._journal, self._dropped())
+        try:
+            self._journal = self._live.swap_in(self._stage, self._journal, self._dropped())
+        except BackupdError:
+            if self._live.may_be_undone():
+                self.abandon(keep_stage=True)
+            raise
         note_must_seed(self._choices.state_dir, self._journal.must_seed)
         if self._journal.was_running:
             self._live.start(self._journal)
@@ -201,75 +231,6 @@ class ActiveTarget(StagedTarget):
     def abandon(self, *, keep_stage: bool = False) -> None:
         """See ``ports.RestoreTarget``; a server that ``begin`` had stopped runs again."""
         undo(self._live, keep_stage=keep_stage)
-
-
-def start_swapped(live: LiveDirectory, choices: RestoreChoices, journal: StageJournal) -> None:
-    """Start what was put in place, or wait until the policy's command has started it. Raises NotHealthy."""
-    if journal.was_running or journal.standby or not choices.started_by_policy:
-        live.start(journal)
-    elif live.control.is_running():
-        live.control.wait_ready(choices.options.server_seconds_max)
-
-
-def finish_swap(live: LiveDirectory, choices: RestoreChoices) -> None:
-    """The last part of a restore, which recovery does too: the server runs, and what was there before goes."""
-    journal = live.journal()
-    if journal is not None:
-        start_swapped(live, choices, journal)
-        live.clear(journal)
-
-
-def undo(live: LiveDirectory, *, keep_stage: bool) -> list[str]:
-    """Take back what was begun before the swap; answers with what was done, in sentences."""
-    journal, done = live.journal(), []
-    if journal is not None and journal.phase is not Phase.BUILDING:
-        raise NotHealthy(
-            f"the restore to {live.main.place} cannot be undone",
-            because="its files are partly in place already",
-            next_step="backupctl recover (it goes on where that stopped)",
-        )
-    live.stop_staged()
-    if is_given_up(live.main, journal):
-        return [f"left {live.main.own}: a restore in place has died, and only a restore ends it"]
-    if not keep_stage and live.clear(journal):
-        done.append(f"removed {live.main.own}, which an unfinished restore had left")
-    if journal is not None and journal.was_running and not live.control.is_running():
-        try:
-            live.start(journal)
-        except NotHealthy as error:
-            # A standby that had to be seeded may be one that cannot start.
-            if not journal.standby:
-                raise
-            done.append(f"the server of {live.main.place} does not start: {error.because}")
-        else:
-            done.append(f"started the server of {live.main.place} again: {journal.run_id} is dead")
-    return done
-
-
-def recover_active(place: Path, choices: RestoreChoices, *, keep_stage: bool = False) -> Sequence[str]:
-    """Clear or finish what a restore (or a seed) that died has left in a copy's data directory.
-
-    The caller holds the lease, so none is running.  Answers with sentences.  May be repeated.
-
-    Raises:
-        NotHealthy: it cannot be done now (a disk refuses, the server does not start).
-    """
-    if not was_left(place):
-        return ()
-    live = LiveDirectory.of(place, choices.options)
-    journal = live.journal()
-    if journal is None or journal.phase is Phase.BUILDING:
-        return undo(live, keep_stage=keep_stage)
-    live.go_on(journal)
-    if journal.must_seed:
-        note_must_seed(choices.state_dir, journal.must_seed)
-    finish_swap(live, choices)
-    return [f"put the restored files in place in {place}: restore {journal.run_id} had died while it did so"]
-
-
-def was_left(place: Path) -> bool:
-    """Whether a restore or a seed has left anything in a data directory."""
-    return os.path.lexists(Room(place).own)
 
 
 def free_bytes(place: Path) -> int:

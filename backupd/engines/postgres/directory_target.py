@@ -23,7 +23,8 @@ from backupd.engines.postgres.scratch import ScratchCluster, refuse_out_of_reach
 from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
-from backupd.engines.postgres.swap import RESTORED_SUFFIX, Room, carry_out, plan_swap
+from backupd.engines.postgres.swap import RESTORED_SUFFIX, Room, plan_swap
+from backupd.engines.postgres.swap_moves import carry_out, nobody_starts
 from backupd.engines.postgres.volume_table import Tablespace
 from backupd.errors import Refused
 from backupd.ports import OpenedScratch, TargetFacts
@@ -127,7 +128,7 @@ class DirectoryTarget(StagedTarget):
             raise unwritable(self.path, error) from None
         plan = plan_swap(stage.rooms)
         self._journal = self._journal.but(phase=Phase.SWAPPING, plan=plan.to_json()).write(self.main, self._owner)
-        carry_out(plan)
+        carry_out(plan, nobody_starts)
         self._journal = self._journal.but(phase=Phase.SWAPPED).write(self.main, self._owner)
 
     def _write_configuration(self) -> None:

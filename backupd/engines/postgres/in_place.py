@@ -10,29 +10,82 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from backupd.disk_room import allocated_bytes
+from backupd.disk_room import allocated_bytes, free_room_bytes
 from backupd.durable import sync_directory
 from backupd.engines.postgres.control_file import CONTROL_PATH
 from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.restore_rooms import linked_tablespaces, open_room, unwritable
 from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.swap import BASE, CORE, Room
-from backupd.errors import Refused
+from backupd.engines.postgres.volume_table import TABLESPACES, VolumeTable
+from backupd.errors import BackupdError, NotHealthy, Refused
+from backupd.model.amounts import size_text
 from backupd.steps import step
+
+_BESIDE = "restore without --in-place"
 
 
 def refuse_links(main: Path) -> None:
     """Raises Refused where what would move into the stage is a link: a restore does not write through one."""
-    for path in (main / CORE, main / BASE, *sorted((main / BASE).glob("*"))):
-        if path.is_symlink():
+    spaces = [path for place in linked_tablespaces(main).values() for path in place.glob("PG_*")]
+    for path in (main / CORE, main / BASE, *sorted((main / BASE).glob("*")), *sorted(spaces)):
+        if path.is_symlink() or (path in spaces and os.path.ismount(path)):
             raise Refused(
                 f"the files of {main} cannot be reused",
-                because=f"{path} is a link",
-                next_step="restore without --in-place",
+                because=f"{path} is a {'link' if path.is_symlink() else 'mount point'}",
+                next_step=_BESIDE,
             )
+
+
+def refuse_newer_tablespaces(main: Path, wanted: Collection[int]) -> None:
+    """Raises Refused where the active has a tablespace that the backup lacks: log would make it among its files."""
+    for oid, place in sorted(linked_tablespaces(main).items()):
+        if oid not in wanted and any(place.glob("PG_*")):
+            raise Refused(
+                f"the files of {main} cannot be reused",
+                because=f"tablespace {oid} in {place} is not in the backup, so it was made later, "
+                "and log that makes it again would meet its files",
+                next_step=f"restore from a full that was taken after it was made, or {_BESIDE}",
+            )
+
+
+def refuse_no_room(main: Room, tablespaces: Mapping[int, Room], table: VolumeTable) -> None:
+    """Raises NotHealthy where a filesystem has no room for what the backup has more than is there now."""
+    wanted: dict[int, int] = {}
+    here: dict[int, int] = {}
+    places: dict[int, Path] = {}
+    rooms = {f"{TABLESPACES}/{oid}/": room for oid, room in tablespaces.items()}
+    devices: dict[str, int] = {}
+    for prefix, room in (("", main), *rooms.items()):
+        there = next(place for place in (room.place, *room.place.parents) if place.exists())
+        device = devices[prefix] = there.stat().st_dev
+        places.setdefault(device, there)
+        live = [main.place / CORE, main.place / BASE] if room is main else [*room.place.glob(f"{room.prefix}*")]
+        here[device] = here.get(device, 0) + sum(map(_bytes_below, [*live, room.stage]))
+    for entry in table.entries:
+        prefix = next((prefix for prefix in rooms if entry.path.startswith(prefix)), "")
+        wanted[devices[prefix]] = wanted.get(devices[prefix], 0) + entry.size_bytes
+    for device, size in wanted.items():
+        free = free_room_bytes(places[device])
+        if free is not None and size > here[device] + free:
+            raise NotHealthy(
+                f"there is no room for the restored files in {places[device]}",
+                because=f"they take {size_text(size)}; {size_text(here[device])} are there to be reused, "
+                f"and {size_text(free)} are free",
+                next_step="make room there, then the same restore again; nothing was changed",
+            )
+
+
+def staged_bytes(rooms: Iterable[Room]) -> int:
+    """What restores that were not ended have left in their stages: it is reused, or removed before pages come."""
+    return sum(_bytes_below(room.stage) for room in rooms)
+
+
+def _bytes_below(directory: Path) -> int:
+    return sum(allocated_bytes(Path(top) / name) for top, _, names in os.walk(directory) for name in names)
 
 
 def reusable_bytes(main: Path) -> int:
@@ -40,8 +93,7 @@ def reusable_bytes(main: Path) -> int:
     places = [main / BASE, main / CORE]
     for place in linked_tablespaces(main).values():
         places += place.glob("PG_*")
-    files = (Path(top) / name for place in places for top, _, names in os.walk(place) for name in names)
-    return sum(map(allocated_bytes, files))
+    return sum(map(_bytes_below, places))
 
 
 def is_given_up(main: Room, journal: StageJournal | None) -> bool:
@@ -50,7 +102,13 @@ def is_given_up(main: Room, journal: StageJournal | None) -> bool:
     return begun and not (main.place / CONTROL_PATH).exists()
 
 
-def give_up(main: Room, tablespaces: Mapping[int, Room], owner: Owner, journal: StageJournal) -> StageJournal:
+def give_up(
+    main: Room,
+    tablespaces: Mapping[int, Room],
+    owner: Owner,
+    journal: StageJournal,
+    refuse_running: Callable[[], None],
+) -> StageJournal:
     """Move the relation files into the stage; may be repeated until it comes back.
 
     Args:
@@ -58,15 +116,28 @@ def give_up(main: Room, tablespaces: Mapping[int, Room], owner: Owner, journal: 
         tablespaces: the rooms of those that the backup has.
         owner: whose the journal is.
         journal: of this restore; what is given up is written there before the first move.
+        refuse_running: raises where a server works in the data directory, as in ``swap.carry_out``: it would
+            write into files that are the stage by now.
 
     Raises:
         NotHealthy: a place cannot be written, or a file not moved; run it again when the reason is gone.
+        Refused: by ``refuse_running``; nothing was given up.
     """
     for room in tablespaces.values():
         open_room(room, owner)
-    journal = journal.but(given_up=True).write(main, owner)
+    refuse_running()
+    is_first = (main.place / CORE).is_dir()
+    before, journal = journal, journal.but(given_up=True).write(main, owner)
     try:
         _move(main, [CORE])
+        try:
+            refuse_running()
+        except BackupdError:
+            if is_first:
+                os.rename(main.stage / CORE, main.place / CORE)
+                sync_directory(main.place)
+                before.write(main, owner)
+            raise
         (main.stage / CONTROL_PATH).unlink(missing_ok=True)  # the stage gets one when it is whole
         _move(main, [BASE])
         for room in tablespaces.values():

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -22,13 +23,14 @@ from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.swap import (
     Room,
     SwapPlan,
-    carry_out,
     clear_rooms,
+    empty,
     keep_todays_configuration,
     plan_swap,
     refuse_mounts,
 )
-from backupd.errors import NotHealthy, Refused
+from backupd.engines.postgres.swap_moves import carry_out, has_begun
+from backupd.errors import BackupdError, NotHealthy, Refused
 
 _GOING_SECONDS = 5.0
 # Settings of a standby or of a recovery that a restored postgresql.auto.conf may carry.
@@ -125,7 +127,7 @@ class LiveDirectory:
 
     def _describe(self, run_id: str, running: Postmaster | None, before: StageJournal | None) -> StageJournal:
         if before is not None and running is None:
-            return before.but(run_id=run_id, rooms=(), plan={})
+            return before.but(run_id=run_id, plan={})
         log = log_file_of(running) if running else None
         known = (self.main.place / "PG_VERSION").exists()
         return StageJournal(
@@ -134,7 +136,19 @@ class LiveDirectory:
             start_options=tuple(self.control.start_options()),
             log_file=str(log) if log else "",
             bin_directory=str(self.control.bin_directory()) if known else "",
+            rooms=before.rooms if before is not None else (),
+            given_up=before is not None and before.given_up,
         )
+
+    def refuse_running(self) -> None:
+        """Raises Refused when a server works here: what started it does not know of the restore."""
+        if self.control.is_running():
+            raise Refused(
+                f"cannot restore to {self.main.place}",
+                because="its server was started while the restore was working",
+                next_step="stop it and what starts it (systemd, Patroni), then restore again",
+            )
+        self.refuse_strangers()
 
     def refuse_strangers(self) -> None:
         """Raises Refused, naming a PostgreSQL process that works here and is not this directory's server."""
@@ -163,13 +177,8 @@ class LiveDirectory:
         Raises:
             Refused, NotHealthy: before the first move, nothing was changed; after it, the swap can be gone on with.
         """
-        if self.control.is_running():
-            raise Refused(
-                f"cannot restore to {self.main.place}",
-                because="its server was started while the restore was working",
-                next_step="stop it and what starts it (systemd, Patroni), then restore again",
-            )
-        self.refuse_strangers()
+        self.refuse_running()
+        more = tuple(more)
         rooms = (*stage.rooms, *more)
         for room in rooms:
             open_room(room, self.owner)
@@ -182,15 +191,15 @@ class LiveDirectory:
             self._keep_start_options(stage.path)
             for room in stage.rooms:
                 sync_tree(room.stage)
+            for room in more:
+                empty(room.stage)  # what an earlier try had staged there, from a backup that has that tablespace
+            for room in rooms:
+                room.old.mkdir(mode=0o700, exist_ok=True)  # no room for it is no room before anything is moved
         except OSError as error:
             raise unwritable(self.main.place, error) from None
         plan = plan_swap(rooms)
-        journal = journal.but(
-            phase=Phase.SWAPPING,
-            plan=plan.to_json(),
-            rooms=tuple((str(room.place), room.prefix) for room in rooms),
-        ).write(self.main, self.owner)
-        return self.go_on(journal)
+        journal = journal.noting(rooms).but(phase=Phase.SWAPPING, plan=plan.to_json())
+        return self.go_on(journal.write(self.main, self.owner))
 
     def _strip(self, path: Path) -> None:
         if path.exists():
@@ -205,11 +214,44 @@ class LiveDirectory:
             pass
 
     def go_on(self, journal: StageJournal) -> StageJournal:
-        """Carry the moves out that are left. Raises NotHealthy."""
+        """Carry the moves out that are left.
+
+        Raises:
+            NotHealthy: one does not work.
+            Refused: a server works there.  Where the first move was not made, the journal says so again.
+        """
         if journal.phase is Phase.SWAPPING:
-            carry_out(SwapPlan.from_json(journal.plan))
+            plan = SwapPlan.from_json(journal.plan)
+            try:
+                carry_out(plan, self.refuse_running)
+            except BackupdError:
+                if not has_begun(plan):
+                    with suppress(BackupdError):
+                        self.not_begun(journal)
+                raise
             journal = journal.but(phase=Phase.SWAPPED).write(self.main, self.owner)
         return journal
+
+    def begun(self) -> StageJournal:
+        """The journal of a restore that cannot be undone. Raises ValueError: there is none."""
+        journal = self.journal()
+        if journal is None:
+            raise ValueError(f"no restore is half in place in {self.main.place}")
+        return journal
+
+    def may_be_undone(self) -> bool:
+        """Whether nothing of the old cluster was moved away; the journal says so afterwards. Raises NotHealthy."""
+        journal = self.journal()
+        if journal is None or journal.phase is Phase.BUILDING:
+            return True
+        if journal.phase is Phase.SWAPPING and not has_begun(SwapPlan.from_json(journal.plan)):
+            self.not_begun(journal)
+            return True
+        return False
+
+    def not_begun(self, journal: StageJournal) -> StageJournal:
+        """Note that nothing was moved: all can be undone, and the old cluster may run. Raises NotHealthy."""
+        return journal.but(phase=Phase.BUILDING, plan={}).write(self.main, self.owner)
 
     # --- afterwards ---------------------------------------------------------
 

@@ -178,7 +178,7 @@ class RestoreStage:
             NotHealthy: the disk refuses.
         """
         facts = self.header
-        self._check_label(facts)
+        self.check_label()
         self.log.check_whole()
         try:
             for name in _NEEDED:
@@ -201,8 +201,9 @@ class RestoreStage:
         except OSError as error:
             raise places.unwritable(self.main.place, error) from None
 
-    def _check_label(self, facts: ClusterFacts) -> None:
-        # A copy without it starts as well, from the wrong place, and nobody would see it.
+    def check_label(self) -> None:
+        """Raises DamageFound when the table holds no label: a copy without it starts as well, from the wrong place."""
+        facts = self.header
         if "START WAL LOCATION:" not in facts.backup_label or "CHECKPOINT LOCATION:" not in facts.backup_label:
             raise _no_label("the backup's table holds none")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from backupd.engines.postgres.active_target import recover_active, was_left
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.facts import ServerFacts
 from backupd.engines.postgres.identity import system_identifier
 from backupd.engines.postgres.pauses import recover_pauses
+from backupd.engines.postgres.recover_restore import recover_active, was_left
 from backupd.engines.postgres.roles import judge_pair
 from backupd.engines.postgres.staged_target import RestoreChoices
 from backupd.engines.postgres.standby_directory import STANDBY_SIGNAL

@@ -9,9 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backupd.engines.postgres.active_target import directory_bytes, finish_swap, undo
+from backupd.engines.postgres.active_target import directory_bytes
 from backupd.engines.postgres.cluster import PgCopy
 from backupd.engines.postgres.connect import Server
+from backupd.engines.postgres.recover_restore import finish_swap, undo
 from backupd.engines.postgres.restore_rooms import (
     dropped_rooms,
     linked_tablespaces,

@@ -12,10 +12,11 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from backupd.engines.postgres.active_target import free_bytes, undo
+from backupd.engines.postgres.active_target import free_bytes
 from backupd.engines.postgres.cluster import VOLUME, PgCopy
 from backupd.engines.postgres.facts import read_facts
 from backupd.engines.postgres.postmaster import find_strangers
+from backupd.engines.postgres.recover_restore import undo
 from backupd.engines.postgres.restore_rooms import (
     dropped_rooms,
     linked_tablespaces,

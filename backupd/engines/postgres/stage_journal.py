@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from backupd.durable import read_json
 from backupd.engines.postgres.owner import Owner
 from backupd.engines.postgres.swap import Room
 from backupd.errors import NotHealthy
@@ -47,15 +46,28 @@ class StageJournal:
 
     @classmethod
     def read(cls, room: Room) -> Self | None:
-        """The journal in a data directory's ``.backupd-restore``; None when there is none."""
-        value = read_json(room.own / _NAME)
-        if value is None:
+        """The journal in a data directory's ``.backupd-restore``; None when there is none.
+
+        Raises:
+            NotHealthy: it is there and cannot be read now, so nobody knows what must not be touched.
+        """
+        path = room.own / _NAME
+        try:
+            value = json.loads(path.read_bytes())
+            known = {name: value[name] for name in cls.__slots__ if name in value}
+            known["phase"] = Phase(known.get("phase", Phase.BUILDING))
+            known["rooms"] = tuple((str(place), str(prefix)) for place, prefix in known.get("rooms", ()))
+            known["start_options"] = tuple(known.get("start_options", ()))
+            return cls(**known)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        known = {name: value[name] for name in cls.__slots__ if name in value}
-        known["phase"] = Phase(known.get("phase", Phase.BUILDING))
-        known["rooms"] = tuple((str(place), str(prefix)) for place, prefix in known.get("rooms", ()))
-        known["start_options"] = tuple(known.get("start_options", ()))
-        return cls(**known)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            said = error.strerror if isinstance(error, OSError) else None
+            raise NotHealthy(
+                f"what a restore has begun in {room.place} is not known",
+                because=f"{path}: {said or 'it is not what backupd has written there'}",
+                next_step=f"look at that disk, then the same again; and keep {room.own}: a cluster may be in it",
+            ) from None
 
     def write(self, room: Room, owner: Owner) -> Self:
         """Make it durable. Raises NotHealthy."""
@@ -71,8 +83,8 @@ class StageJournal:
         return self
 
     def noting(self, rooms: Iterable[Room]) -> Self:
-        """The same with these as the places that were begun in."""
-        return self.but(rooms=tuple((str(room.place), room.prefix) for room in rooms))
+        """The same with these, too, as places that were begun in: what an earlier try had elsewhere goes with it."""
+        return self.but(rooms=tuple(dict.fromkeys((*self.rooms, *((str(it.place), it.prefix) for it in rooms)))))
 
     def but(self, **changes: Any) -> Self:
         """The same with some fields changed."""

@@ -181,51 +181,15 @@ def keep_todays_configuration(main: Room) -> list[str]:
     return beside
 
 
-def carry_out(plan: SwapPlan) -> None:
-    """Do all moves that are not done yet; may be repeated until it comes back.
-
-    Raises:
-        NotHealthy: a move did not work; run it again when its reason is gone.
-    """
-    comes = set(plan.comes)
-    try:
-        for room in plan.rooms:
-            room.old.mkdir(mode=0o700, exist_ok=True)
-        for index, name in plan.leaves:
-            room = plan.rooms[index]
-            # A name that has come already is not the one that had to leave.
-            came = (index, name) in comes and not os.path.lexists(room.stage / name)
-            if not came and os.path.lexists(room.place / name) and not os.path.lexists(room.old / name):
-                _move(room.place / name, room.old / name)
-            if (index, name) == (0, CORE):
-                _sync(plan.rooms[:1])  # nothing else may be gone from the disk while this is still there
-        _sync(plan.rooms)
-        for index, name in plan.comes:
-            room = plan.rooms[index]
-            if (index, name) == (0, CORE):
-                _sync(plan.rooms)  # and this may not be there before all else is
-            if os.path.lexists(room.stage / name):
-                _move(room.stage / name, room.place / name)
-        _sync(plan.rooms)
-    except OSError as error:
-        raise NotHealthy(
-            f"the restored files could not all be put in place in {plan.rooms[0].place}",
-            because=f"{error.filename}: {error.strerror or error}; no server starts there until they are",
-            next_step="fix that, then: backupctl recover (it goes on where this stopped)",
-        ) from None
-
-
-def _move(source: Path, target: Path) -> None:
-    step("pg.swap.move")
-    os.rename(source, target)
-
-
-def _sync(rooms: Iterable[Room]) -> None:
-    step("pg.swap.sync")
-    for room in rooms:
-        for directory in (room.place, room.stage, room.old):
-            if directory.is_dir():
-                sync_directory(directory)
+def empty(directory: Path) -> None:
+    """Remove what is in a directory of ours; it may not be there. Raises OSError."""
+    for name in _names(directory):
+        step("pg.swap.empty")
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def clear_rooms(rooms: Iterable[Room]) -> None:

@@ -15,12 +15,13 @@ import pytest
 
 from backupd.demo.postgres_servers import PgPair
 from backupd.engines.postgres import live_directory
-from backupd.engines.postgres.active_target import ActiveTarget, recover_active
+from backupd.engines.postgres.active_target import ActiveTarget
 from backupd.engines.postgres.cluster import PgOptions
 from backupd.engines.postgres.cluster_check import Looked
 from backupd.engines.postgres.connect import connect
 from backupd.engines.postgres.must_seed import read_must_seed
 from backupd.engines.postgres.owner import Owner
+from backupd.engines.postgres.recover_restore import recover_active
 from backupd.engines.postgres.recovery import Recovered
 from backupd.engines.postgres.server_control import PgControl
 from backupd.engines.postgres.staged_target import RestoreChoices

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from backupd.engines.postgres.active_target import ActiveTarget, recover_active
+from backupd.engines.postgres import in_place
+from backupd.engines.postgres.active_target import ActiveTarget
+from backupd.engines.postgres.cluster import TABLE, VOLUME
+from backupd.engines.postgres.recover_restore import recover_active
 from backupd.errors import InjectedFault, NotHealthy, Refused
 from backupd.ports import ReusesLive
 from backupd.steps import arm, disarm
-from tests.engines.postgres.taken import fill, fill_log
-from tests.engines.postgres.test_restore_active import Scene, make_scene, scene_with_tablespace
+from tests.engines.postgres.taken import fill, fill_log, take
+from tests.engines.postgres.test_restore_active import Scene, make_scene, reseed_elsewhere, scene_with_tablespace
 from tests.pg_pairs import a_pair
 
 pytestmark = pytest.mark.real
@@ -126,6 +129,57 @@ def test_tablespaces_are_reused_too() -> None:
         assert path.stat().st_ino == before
         assert len(list((pair.directory / "a-t1").iterdir())) == 1
         assert len(list((pair.directory / "b-t1").iterdir())) == 1
+
+
+def test_what_can_be_known_is_refused_before_anything_is_given_up(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.pair.b.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(in_place, "free_room_bytes", lambda _: 0)
+        patch.setattr(in_place, "_bytes_below", lambda _: 0)
+        target = begun(scene)
+        with pytest.raises(NotHealthy, match="no room for the restored files"):
+            fill(target, scene.taken)
+        target.abandon()
+        assert scene.rows() == "1,2"
+    scene.pair.a.add_tablespace("t2", scene.pair.directory / "a-t2")
+    target = begun(scene)
+    with pytest.raises(Refused, match="cannot be reused") as told:
+        fill(target, scene.taken)
+    assert "a-t2 is not in the backup" in told.value.because
+    assert not is_given_up(scene)
+    target.abandon()
+    assert scene.rows() == "1,2"
+
+
+def test_what_was_given_up_needs_no_room_again_whatever_backup_comes_next(scene: Scene) -> None:
+    assert begun(scene).left_bytes() < 1 << 16
+    target = begun(scene)
+    fill(target, scene.taken)
+    target.abandon()
+    (scene.data / ".backupd-restore" / TABLE).unlink()  # as of a backup whose table is another one
+    assert scene.target().reusable_bytes() == 0
+    assert scene.target().left_bytes() > 0.9 * len(scene.taken.files[VOLUME])
+
+
+def test_a_tablespace_of_an_earlier_try_goes_when_the_next_backup_has_none() -> None:
+    with a_pair(segment_mib=1) as pair:
+        older = make_scene(pair)
+        pair.active.add_tablespace("t1", pair.directory / "a-t1")
+        pair.passive.stop("immediate")
+        reseed_elsewhere(pair)
+        pair.active.psql("CREATE TABLE inside (n int) TABLESPACE t1; INSERT INTO inside VALUES (1)")
+        newer = Scene(pair, take(pair), older.state)
+        pair.b.stop()
+        target = begun(newer)
+        fill(target, newer.taken)
+        target.abandon()
+        assert is_given_up(newer)
+        restore_without_the_word(older)
+        assert older.rows() == "1"
+        assert list((pair.directory / "a-t1").iterdir()) == []
+        pair.a.psql(f"CREATE TABLESPACE again LOCATION '{pair.directory / 'a-t1'}'")
 
 
 # The steps of a restore in place, and how many of each are tried; all of the swap's are in test_restore_active.

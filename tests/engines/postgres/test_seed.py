@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from backupd.demo.postgres_servers import PgPair
-from backupd.engines.postgres.active_target import ActiveTarget, recover_active
+from backupd.engines.postgres.active_target import ActiveTarget
 from backupd.engines.postgres.cluster import PgOptions
 from backupd.engines.postgres.must_seed import note_must_seed, read_must_seed
+from backupd.engines.postgres.recover_restore import recover_active
 from backupd.engines.postgres.seed import seed_by_basebackup
 from backupd.engines.postgres.seed_target import SeedTarget
 from backupd.engines.postgres.staged_target import RestoreChoices

@@ -11,12 +11,12 @@ import pytest
 from backupd.engines.postgres.swap import (
     Room,
     SwapPlan,
-    carry_out,
     clear_rooms,
     keep_todays_configuration,
     plan_swap,
     refuse_mounts,
 )
+from backupd.engines.postgres.swap_moves import carry_out, nobody_starts
 from backupd.errors import InjectedFault, NotHealthy, Refused
 from backupd.steps import arm, disarm
 
@@ -61,7 +61,7 @@ def rooms(tmp_path: Path) -> tuple[Room, Room]:
 def test_a_swap_replaces_the_database_and_keeps_the_host(rooms: tuple[Room, Room]) -> None:
     main, space = rooms
     assert keep_todays_configuration(main) == ["postgresql.conf.restored"]
-    carry_out(plan_swap(rooms))
+    carry_out(plan_swap(rooms), nobody_starts)
     assert ages(main.place) == {
         **dict.fromkeys(NAMES, "new"),
         "postgresql.conf": "old",
@@ -100,7 +100,7 @@ def test_a_swap_that_is_cut_at_any_step_goes_on(tmp_path: Path) -> None:
             # The first try is cut at this step, the second one step later, the third comes through.
             arm("fail", number + again if again < 2 else 0, "pg.swap.")
             try:
-                carry_out(plan)
+                carry_out(plan, nobody_starts)
                 finished = again == 0
                 break
             except InjectedFault:
@@ -111,7 +111,7 @@ def test_a_swap_that_is_cut_at_any_step_goes_on(tmp_path: Path) -> None:
                 disarm()
         assert ages(main.place) == dict.fromkeys(NAMES, "new")
         assert ages(space.place) == {"PG_16_x": "new"}
-        carry_out(plan)  # and once more changes nothing
+        carry_out(plan, nobody_starts)  # and once more changes nothing
         assert ages(main.place) == dict.fromkeys(NAMES, "new")
     assert number > 15
 
@@ -120,8 +120,8 @@ def test_a_name_that_went_away_meanwhile_does_not_let_its_successor_go(rooms: tu
     main, _ = rooms
     plan = plan_swap(rooms)
     (main.place / "PG_VERSION").unlink()
-    carry_out(plan)
-    carry_out(plan)
+    carry_out(plan, nobody_starts)
+    carry_out(plan, nobody_starts)
     assert (main.place / "PG_VERSION").read_text() == "new"
 
 
@@ -136,7 +136,7 @@ def test_log_with_a_room_of_its_own_is_swapped_there(tmp_path: Path) -> None:
         target.mkdir(exist_ok=True)
         (tmp_path / "content").rename(target / "content")
         (directory / "pg_wal").symlink_to(target)
-    carry_out(plan_swap([main, wal]))
+    carry_out(plan_swap([main, wal]), nobody_starts)
     assert os.readlink(main.place / "pg_wal") == str(wal.place)
     assert (wal.place / "content").read_text() == "new"
     assert (wal.old / "content").read_text() == "old"
@@ -145,7 +145,7 @@ def test_log_with_a_room_of_its_own_is_swapped_there(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_yet_is_only_filled(tmp_path: Path) -> None:
     main = Room(tmp_path / "data")
     make(main.stage, "new")
-    carry_out(plan_swap([main]))
+    carry_out(plan_swap([main]), nobody_starts)
     assert ages(main.place) == dict.fromkeys(NAMES, "new")
 
 
@@ -174,9 +174,9 @@ def test_a_move_that_the_disk_refuses_says_how_to_go_on(
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(NotHealthy) as caught:
-        carry_out(plan)
+        carry_out(plan, nobody_starts)
     assert "Read-only" in caught.value.because
     assert "recover" in caught.value.next_step
     monkeypatch.setattr(os, "rename", real)
-    carry_out(plan)
+    carry_out(plan, nobody_starts)
     assert ages(rooms[0].place)["pg_xact"] == "new"
