@@ -199,6 +199,8 @@ class Rota:
             )
         if due.task in BACKUPS:
             self._pings.begun(database)
+        if due.task is Task.DRILL:
+            self.look_at([database])  # backups go on beside it, and nobody has asked yet when the next one is due
         say_begun(database, due, run, process.pid)
 
     def _reap(self, running: Running) -> None:
