@@ -53,9 +53,17 @@ class DatabaseArchive:
             raise Refused(
                 f"{self.store.describe()} holds the backups of another database named {self.name}",
                 because=f"they are of the pair {self.identity}, this is the pair {identity}",
-                next_step="correct `archive = ...` in the policy: every pair has one of its own; "
-                f"if this one only lost its state directory: backupctl restore {self.name} takes it over",
+                next_step="correct `archive = ...` in the policy: every pair has one of its own" + self._taken_over(),
             )
+
+    def _taken_over(self) -> str:
+        """PostgreSQL's identity is the servers' own, and never lost with a directory of ours."""
+        if self.engine != "sqlite":
+            return ""
+        return (
+            f"; if it is this very pair, which lost its state directory and its data: backupctl restore {self.name} "
+            "puts the archive's state in place of the active's file, and takes the archive over"
+        )
 
     def still_ours(self) -> None:
         """Look whether the lease is still ours, where there is one. Raises Busy, ArchiveUnreachable."""

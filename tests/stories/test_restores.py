@@ -223,7 +223,10 @@ def test_after_the_active_and_the_whole_state_were_lost(past: Past) -> None:
             path.with_name(path.name + name).unlink(missing_ok=True)
     pair.state.rename(pair.root / "lost-state")
     # A pair without its state is a new one, and its backups would go among the old one's.
-    assert "backupctl restore orders takes it over" in pair.fails(4, "backup", "orders", "--type", "full")[2]
+    assert (
+        "backupctl restore orders puts the archive's state in place"
+        in pair.fails(4, "backup", "orders", "--type", "full")[2]
+    )
     pair.ok("restore", "orders", "--yes")
     assert sums_of_live(pair) == (entry.rows, entry.total)
     pair.start_service()
