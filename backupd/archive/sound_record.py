@@ -62,7 +62,9 @@ def check_record(record: BackupRecord, object_name: str) -> None:
     if record.engine == "postgres":
         _check_timelines(record)
     for stored in record.logs:
-        _check_points(stored.log)
+        _check_names(stored.log)
+        if record.engine == "postgres":
+            _check_points(stored.log)
 
 
 def _objects(record: BackupRecord) -> Iterator[StoredSegment | StoredMap | StoredLog]:
@@ -114,6 +116,15 @@ def _check_timelines(record: BackupRecord) -> None:
 
 
 def _check_points(log: LogFile) -> None:
+    """A restore point is in its log file, or begins at the end of the one before."""
+    for point in log.restore_points or ():
+        place, after = point.position, point.after
+        inside = log.start.offset - _PAGE_BYTES.start <= place.offset < log.end.offset
+        if (place.history, after) != (log.history, Position(log.history, place.offset + 1)) or not inside:
+            raise ValueError(f"a restore point at {_shown(str(place))} is not in log file {log.number}")
+
+
+def _check_names(log: LogFile) -> None:
     """Names of restore points are shown to people: they are few, short, and plain text."""
     for count, point in enumerate(log.restore_points or (), 1):
         if count > RESTORE_POINTS_MAX or not point.has_plain_name:

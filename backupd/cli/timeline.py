@@ -99,7 +99,7 @@ def timeline(
             else:
                 from backupd.runs.timeline import read_timeline
 
-                line = read_timeline(context, begin, end, points=points)
+                line = read_timeline(context, begin, end, points=points, say=lambda it: origin.restore_words(it, words))
         if as_json:
             output.print_json(found.to_json() if commits else line.to_json())
         elif commits:

@@ -24,12 +24,17 @@ class LogStretch:
 
 
 def logs_of(backups: Sequence[ArchivedBackup]) -> tuple[StoredLog, ...]:
-    """Every log file once, by history and number; seeds carry pages and no commit, and are left out."""
+    """Every log file once, by history and number; seeds carry pages and no commit, and are left out.
+
+    Of several that name it the first one that has noted its restore points, else the first.
+    """
     found: dict[tuple[str, int], StoredLog] = {}
     for backup in backups:
         for stored in backup.record.logs:
             if stored.log.kind is not LogKind.SEED:
-                found.setdefault((stored.log.history, stored.log.number), stored)
+                one = found.setdefault((stored.log.history, stored.log.number), stored)
+                if one.log.restore_points is None and stored.log.restore_points is not None:
+                    found[stored.log.history, stored.log.number] = stored
     return tuple(found[key] for key in sorted(found))
 
 

@@ -89,7 +89,8 @@ def build_timeline(
         *(_of_drill(one) for one in drills),
         *besides,
     ]
-    known = [moment.at for moment in moments] + [window.from_time for window in windows]
+    # A restore point's time is about that of the commit before it: it is shown on the line, and makes it no longer.
+    known = [moment.at for moment in moments if moment.kind != POINT] + [window.from_time for window in windows]
     if not known:
         return None
     # A clock that went back leaves records of the future; they are shown where they say that they are.
@@ -101,7 +102,9 @@ def build_timeline(
         to_time=end,
         windows=tuple(Stretch(first, last) for first, last in merged),
         gaps=tuple(_gaps(merged, begin, end)),
-        moments=tuple(sorted(moments, key=lambda one: (one.at, one.backup, one.kind))),
+        moments=tuple(
+            sorted((one for one in moments if begin <= one.at <= end), key=lambda one: (one.at, one.backup, one.kind))
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from backupd.model.kinds import BackupType, LogKind
 from backupd.model.position import Position
@@ -12,7 +12,7 @@ from backupd.model.position import Position
 __all__ = [  # with the kinds, so that a user of records needs one address
     "ArchivedBackup", "BackupRecord", "BackupType", "Encryption", "ExpressFacts", "Hold", "LogFile", "LogKind",
     "Progress", "RestorePoint", "Stamp", "Stamps", "StoredFile", "StoredLog", "StoredMap", "StoredSegment", "own_logs",
-    "own_point_name",
+    "own_point_name", "own_point_time",
 ]  # fmt: skip
 
 RESTORE_POINTS_MAX = 32  # a log file with more of them is read for their names
@@ -22,7 +22,17 @@ _OWN_POINT = re.compile(r"backupd_\d{8}T\d{6}\.\d{6}")
 
 def own_point_name(at: datetime) -> str:
     """What a backup of that moment calls its restore point."""
-    return f"backupd_{at:%Y%m%dT%H%M%S.%f}"
+    return f"backupd_{at.astimezone(UTC):%Y%m%dT%H%M%S.%f}"
+
+
+def own_point_time(name: str) -> datetime | None:
+    """When a backup made the restore point of that name; None for a name that people gave."""
+    if _OWN_POINT.fullmatch(name) is None:
+        return None
+    try:
+        return datetime.strptime(name, "backupd_%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ class RestorePoint:
     @property
     def is_own(self) -> bool:
         """Whether a backup made it, so that an idle server closes its log; nobody else needs it."""
-        return _OWN_POINT.fullmatch(self.name) is not None
+        return own_point_time(self.name) is not None
 
     @property
     def has_plain_name(self) -> bool:

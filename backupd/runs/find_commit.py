@@ -125,12 +125,13 @@ def find_points(context: RunContext, since: datetime, until: datetime) -> list[R
     """
     finder = context.commit_finder()
     found: dict[tuple[str, int], RestorePoint] = {}
-    stretches = [one for one in log_near(context.archive().list().backups, since, until) if not all_noted(one.logs)]
-    refuse_too_much(context, stretches, "name a shorter time with --from and --to")
-    for stretch in stretches:
-        for logs in _split(stretch.logs):
-            points = () if all_noted(logs) else _points_in(context, finder, logs)
-            found |= {one.key: one for one in points if one.at is not None and since <= one.at <= until}
+    stretches = log_near(context.archive().list().backups, since, until)
+    parts = [LogStretch(one.history, tuple(logs)) for one in stretches for logs in _split(one.logs)]
+    parts = [one for one in parts if not all_noted(one.logs)]
+    refuse_too_much(context, parts, "name a shorter time with --from and --to")
+    for part in parts:
+        points = _points_in(context, finder, part.logs)
+        found |= {one.key: one for one in points if one.at is not None and since <= one.at <= until}
     return list(found.values())
 
 

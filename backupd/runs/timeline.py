@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,7 +66,12 @@ def line_json(line: Timeline | None) -> dict[str, JsonValue]:
 
 
 def read_timeline(
-    context: RunContext, since: datetime | None = None, until: datetime | None = None, *, points: bool = False
+    context: RunContext,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    points: bool = False,
+    say: Callable[[str], str] = str,
 ) -> TimelineFound:
     """What could be restored when, from the archive, the journal of this node, and the copies where they answer.
 
@@ -75,6 +80,7 @@ def read_timeline(
         since: leave out what was before.
         until: leave out what came after.
         points: read the log of that time for the restore points that no backup has noted.
+        say: turns a command that restores to a point into one that does so here.
 
     Raises:
         ArchiveUnreachable: the archive cannot be read.
@@ -91,12 +97,12 @@ def read_timeline(
     verdicts = verdicts_by_backup(archive)
     unfit = unfit_backups(archive, listing, verdicts)
     notes: list[str] = [finding.sentence() for finding in listing.findings]
-    noted = noted_points(listing.backups)
+    windows = recovery_windows(listing.backups, unfit=unfit)
+    noted = noted_points(listing.backups, windows)
     besides = (
         *stamps_and_restores(context, notes),
-        *moments_of_points(context.database, noted),
+        *moments_of_points(context.database, noted, say),
     )
-    windows = recovery_windows(listing.backups, unfit=unfit)
     line = build_timeline(
         listing.backups, windows, drills_on_line(verdicts), context.clock.now(), unfit=unfit, besides=besides
     )
@@ -108,7 +114,7 @@ def read_timeline(
 
         known = {one.key for one in noted}
         found = [one for one in find_points(context, line.from_time, line.to_time) if one.key not in known]
-        more = moments_of_points(context.database, found)
+        more = moments_of_points(context.database, found, say)
         moments = sorted([*line.moments, *more], key=lambda one: (one.at, one.backup, one.kind))
         line = Timeline(line.from_time, line.to_time, line.windows, line.gaps, tuple(moments))
     shown = [one for one in windows if one.from_time <= line.to_time and one.to_time >= line.from_time]

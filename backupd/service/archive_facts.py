@@ -74,14 +74,16 @@ def _read(context: RunContext) -> ArchiveFacts:
         return ArchiveFacts()  # nothing was ever backed up
     listing = archive.list()
     verdicts = verdicts_by_backup(archive)
+    unfit = unfit_backups(archive, listing, verdicts)
+    points = noted_points(listing.backups, recovery_windows(listing.backups, unfit=unfit))
     return ArchiveFacts(
         rows=tuple(list_backups(context)),
         backups=tuple(listing.backups),
-        unfit=unfit_backups(archive, listing, verdicts),
+        unfit=unfit,
         drills=tuple(drills_on_line(verdicts)),
         besides=(
             *stamps_and_restores(context, []),
-            *moments_of_points(context.database, noted_points(listing.backups)),
+            *moments_of_points(context.database, points),
         ),
     )
 

@@ -192,3 +192,25 @@ def test_what_nobody_looked_for_is_not_said() -> None:
     unknown = replace(record, logs=(replace(record.logs[0], log=replace(log, restore_points=None)),))
     assert "restore_points" not in record_to_json(unknown)["logs"][0]["log"]
     assert record_to_json(record)["logs"][0]["log"]["restore_points"] == []
+
+
+@pytest.mark.parametrize(
+    ("point", "sound"),
+    [
+        (RestorePoint("a", Position("1", 7), Position("1", 8), AT), True),
+        (RestorePoint("begins before", Position("1", 0), Position("1", 1)), True),
+        (RestorePoint("another history", Position("x\x1b[31m", 7), Position("x\x1b[31m", 8)), False),
+        (RestorePoint("after elsewhere", Position("1", 7), Position("1", 1 << 40)), False),
+        (RestorePoint("beyond", Position("1", 1 << 40), Position("1", (1 << 40) + 1)), False),
+    ],
+)
+def test_a_restore_point_lies_in_its_log_file(point: RestorePoint, sound: bool) -> None:
+    record, log = _with_points(point)
+    whole = replace(log, start=Position("1", 5), end=Position("1", 16))
+    record = replace(record, logs=(replace(record.logs[0], log=whole),))
+    data = encode_record(record, object_name=NAME, repository="r")
+    if sound:
+        assert decode_record(NAME, data, "r") == record
+        return
+    with pytest.raises(DamageFound, match="restore point"):
+        decode_record(NAME, data, "r")

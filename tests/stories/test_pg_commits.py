@@ -94,6 +94,9 @@ def test_named_points_are_on_the_timeline_and_no_log_is_read_for_them(lost: Lost
     said = points(lost, BACKUPD_STEP_TRACE=str(steps))
     assert said == ["restore point 'before the mess': backupctl restore orders --to-name 'before the mess'"]
     assert points(lost, "--points", BACKUPD_STEP_TRACE=str(steps)) == said
+    alone = lost.home.ok("timeline", "--from", str(lost.home.archive), "--json").json["moments"]
+    [told] = [one["says"] for one in alone if one["kind"] == "point"]
+    assert f"restore orders --from {lost.home.archive} --target DIR --to-name" in told.replace("'", "")
     plan = lost.home.ok("restore", "orders", "--to-name", "before the mess", "--dry-run", BACKUPD_STEP_TRACE=str(steps))
     assert "before the mess" in plan.out
     read = {one for one in steps.read_text().split() if one.startswith(("archive.fetch", "pg.commits"))}

@@ -19,7 +19,13 @@ from backupd.engines.postgres.timelines import (
 )
 from backupd.engines.postgres.wal_lines import TAKES_SEVERAL_RMGRS
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, segment_name
-from backupd.engines.postgres.wal_segment import SegmentExpected, check_bytes, read_segment, segment_digest
+from backupd.engines.postgres.wal_restore_point import RESTORE_POINT_BYTES, begins_with_rest
+from backupd.engines.postgres.wal_segment import (
+    SegmentExpected,
+    check_bytes,
+    read_segment,
+    segment_digest,
+)
 from backupd.engines.postgres.waldump import Parsed, parse_records
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.kinds import LogKind
@@ -78,7 +84,7 @@ class CopyLog:
         self._waldump = waldump
         self._seen: dict[Path, _Seen] = {}
         self._stories: dict[int, TimelineStory] = {}
-        self._cut_off: set[int] = set()  # segments that may begin with the rest of a record that nobody could read
+        self._cut_off: set[int] = set()  # segments of whose restore points nobody can be sure
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -193,7 +199,7 @@ class CopyLog:
             before = self._wal / segment_name(int(owner), first - 1, size)
             if self._is_sound(before, self._expected(owner, first - 1, story)):
                 files[first - 1] = before
-            else:
+            elif 0 < begins_with_rest(paths[first]) <= RESTORE_POINT_BYTES:
                 self._cut_off.add(first)
         parsed = parse_records(
             self._waldump,
@@ -203,6 +209,7 @@ class CopyLog:
             only_from=first,
             points=self._major >= TAKES_SEVERAL_RMGRS,
         )
+        self._cut_off |= parsed.doubtful
         for segno, said in parsed.damage.items():
             self._remember(paths[segno], said)
         return parsed

@@ -13,6 +13,7 @@ from backupd.engines.postgres.relation_names import RelationNames, ask_names
 from backupd.engines.postgres.wal_lines import record_lines
 from backupd.engines.postgres.wal_names import lsn_text, segment_name
 from backupd.engines.postgres.wal_records import RMGRS, Ended, Relation, commit_of, ended, numbers_in
+from backupd.engines.postgres.wal_restore_point import is_restore_point
 from backupd.engines.postgres.wal_segment import MAGICS
 from backupd.engines.postgres.waldump import find_waldump, lsns_in
 from backupd.errors import DamageFound, NotHealthy
@@ -91,11 +92,11 @@ class PgCommitFinder:
 
     def points(self, logs: Sequence[ClosedLog]) -> Iterable[FoundCommit]:
         """See ``ports.CommitFinder``; each is told with the time of the last commit before it."""
-        history, before = logs[-1].log.history, None
-        found = []
+        history, before, size = logs[-1].log.history, None, logs[0].log.size_bytes
+        found, files = [], {one.log.number: one.path for one in logs}
         with self._lines(logs, ("Transaction", "XLOG"), []) as lines:
             for end in ended(lines):
-                if end.name:
+                if end.name and is_restore_point(files, end.lsn, end.name, size):
                     found.append(_point(end, history, before))
                 before = end.at or before
         return found

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import heapq
+import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from backupd.engines.postgres.binaries import version_of
 from backupd.engines.postgres.server_control import plain_environment
 from backupd.engines.postgres.wal_names import lsn_text
 from backupd.errors import NotHealthy
 
-TAKES_SEVERAL_RMGRS = 15  # pg_waldump.c: up to 14 filter_by_rmgr is one number, from 15 on a list
+# pg_waldump.c: up to 14 filter_by_rmgr is one number, from 15 on a list. All records at once would have texts in them
+# that anybody may write, with new lines.
+TAKES_SEVERAL_RMGRS = 15
+
+_LSN = re.compile(rb"lsn: ([0-9A-F]+)/([0-9A-F]+)")
+
+
+def _place(line: bytes) -> int:
+    """Where its record is; what is no record's line goes with the line before it."""
+    found = _LSN.search(line)
+    return int(found[1], 16) << 32 | int(found[2], 16) if found else 0
 
 
 class WalLines:
@@ -25,17 +36,41 @@ class WalLines:
     usually goes on in a segment that is not there), ``status`` how it ended: 0, its error, or minus a signal.
     """
 
-    def __init__(self, output: IO[bytes] | None, only: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, output: Iterable[bytes] | None) -> None:
         self._output = output
-        self._only = only
         self.is_read = False
         self.complaint = ""
         self.status = 0
 
     def __iter__(self) -> Iterator[bytes]:
         if self._output is not None:
-            yield from (line for line in self._output if line.startswith(self._only)) if self._only else self._output
+            yield from self._output
         self.is_read = True
+
+
+@contextmanager
+def _merged(
+    waldump: Path,
+    directory: Path,
+    timeline: int,
+    start: int,
+    end: int | None,
+    rmgrs: Sequence[str],
+    seconds_max: float | None,
+) -> Iterator[WalLines]:
+    """The lines of several runs of the program, one for each manager, in the log's order."""
+    with ExitStack() as each:
+        some = [
+            each.enter_context(
+                record_lines(
+                    waldump, directory, timeline=timeline, start=start, end=end, rmgrs=(one,), seconds_max=seconds_max
+                )
+            )
+            for one in rmgrs
+        ]
+        merged = WalLines(heapq.merge(*some, key=_place))
+        yield merged
+    merged.complaint, merged.status = some[0].complaint, some[0].status
 
 
 @contextmanager
@@ -63,9 +98,10 @@ def record_lines(
     Raises:
         NotHealthy: the program cannot be run.
     """
-    only: tuple[bytes, ...] = ()
     if len(rmgrs) > 1 and (version_of(waldump) or 0) < TAKES_SEVERAL_RMGRS:
-        only, rmgrs = tuple(b"rmgr: %s " % name.encode() for name in rmgrs), ()  # it would heed the last one alone
+        with _merged(waldump, directory, timeline, start, end, rmgrs, seconds_max) as lines:
+            yield lines
+        return
     command = [str(waldump), *(f"--rmgr={name}" for name in rmgrs), f"--path={directory}", f"--timeline={timeline}"]
     command += [f"--start={lsn_text(start)}", *([f"--end={lsn_text(end)}"] if end is not None else [])]
     with tempfile.TemporaryFile() as errors:
@@ -83,7 +119,7 @@ def record_lines(
         late.daemon = True
         if seconds_max is not None:
             late.start()
-        lines = WalLines(process.stdout, only)
+        lines = WalLines(process.stdout)
         with process:
             try:
                 yield lines

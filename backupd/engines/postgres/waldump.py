@@ -18,17 +18,19 @@ from pathlib import Path
 from backupd.engines.postgres.binaries import find_binaries, version_of
 from backupd.engines.postgres.wal_lines import not_run, record_lines
 from backupd.engines.postgres.wal_names import parse_lsn, segment_name
+from backupd.engines.postgres.wal_restore_point import is_restore_point
 from backupd.engines.postgres.wal_segment import holds_a_record
 from backupd.errors import NotHealthy
 from backupd.steps import step
 
 _PROGRAM = "pg_waldump"
 _COMMIT = re.compile(
-    rb"lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: COMMIT(?:_PREPARED)? (?:\d+: )?"
+    rb"rmgr: Transaction .*?lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: COMMIT(?:_PREPARED)? (?:\d+: )?"
     rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
 )
 _POINT = re.compile(
-    rb"len \(rec/tot\): +\d+/ +(\d+), tx: .*?lsn: ([0-9A-F]+/[0-9A-F]+), prev .*?desc: RESTORE_POINT (.*)"
+    rb"rmgr: XLOG +len \(rec/tot\): +\d+/ +(\d+), tx: +\d+, lsn: ([0-9A-F]+/[0-9A-F]+), prev [0-9A-F]+/[0-9A-F]+, "
+    rb"desc: RESTORE_POINT (.*)"
 )
 _ANY_LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 _NOTHING_BEGINS = "could not find a valid record"
@@ -41,12 +43,14 @@ class Parsed:
     """What a stretch of log holds, by segment number.
 
     ``commits``: times of the earliest and the latest commit; ``points``: of each restore point its LSN, its name,
-    and the time of the last commit before it, in the segment where its record ends; ``damage``: what pg_waldump
-    says about a record that does not parse. A segment without is missing.
+    and the time of the last commit before it, in the segment where its record ends; ``doubtful``: segments with a
+    point whose printed name is not the one in the record; ``damage``: what pg_waldump says about a record that does
+    not parse. A segment without is missing.
     """
 
     commits: dict[int, tuple[datetime, datetime]] = field(default_factory=dict)
     points: dict[int, list[tuple[int, str, datetime | None]]] = field(default_factory=dict)
+    doubtful: set[int] = field(default_factory=set)
     damage: dict[int, str] = field(default_factory=dict)
 
 
@@ -103,6 +107,9 @@ def parse_records(
                 if bad < last and _goes_over(files[bad], lsn % segment_bytes, segment_bytes):
                     parsed.damage[bad + 1] = said
             start = bad + 1
+    for segno, found in parsed.points.items():
+        if not all(is_restore_point(files, lsn, name, segment_bytes) for lsn, name, _ in found):
+            parsed.doubtful.add(segno)
     for segno in range(first, first if only_from is None else only_from):
         parsed.commits.pop(segno, None)
         parsed.points.pop(segno, None)
@@ -160,11 +167,11 @@ def _take(lines: Iterable[bytes], segment_bytes: int, parsed: Parsed) -> None:
     seen: dict[int, tuple[bytes, bytes]] = {}  # times as text: this notation sorts
     at = b""
     for line in lines:
-        if b"desc: RESTORE_POINT" in line and (found := _POINT.search(line)):
+        if b"desc: RESTORE_POINT" in line and (found := _POINT.match(line)):
             lsn, last = _lsn(found[2]), _lsn(found[2]) + int(found[1]) - 1
             point = (lsn, found[3].decode("utf-8", "replace"), _moment(at) if at else None)
             parsed.points.setdefault(last // segment_bytes, []).append(point)
-        elif found := _COMMIT.search(line):
+        elif found := _COMMIT.match(line):
             segno, at = _lsn(found[1]) // segment_bytes, found[2]
             earliest, latest = seen.get(segno, (at, at))
             seen[segno] = (min(earliest, at), max(latest, at))

@@ -12,7 +12,10 @@ import pytest
 
 from backupd.engines.postgres import closed_logs, waldump
 from backupd.engines.postgres.closed_logs import RECORDS_UNPARSED, CopyLog
+from backupd.engines.postgres.cluster import PgOptions
+from backupd.engines.postgres.commit_finder import PgCommitFinder
 from backupd.engines.postgres.wal_names import segment_name
+from backupd.engines.postgres.wal_restore_point import begins_with_rest, is_restore_point
 from backupd.engines.postgres.wal_segment import read_segment
 from backupd.engines.postgres.waldump import Parsed
 from backupd.errors import DamageFound, NotHealthy
@@ -100,7 +103,9 @@ def test_restore_points_are_told_where_they_are(stretch: Stretch) -> None:
     assert None not in whole
 
 
-def test_nobody_says_there_are_no_restore_points_who_could_not_look(stretch: Stretch, tmp_path: Path) -> None:
+def test_nobody_says_there_are_no_restore_points_who_could_not_look(
+    stretch: Stretch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unparsed = listed(stretch.places.log(stretch.places.copied(tmp_path / "a"), parse=False), stretch)
     assert {one.log.restore_points for one in unparsed} == {None}
     log = stretch.copied(tmp_path / "b")
@@ -108,11 +113,68 @@ def test_nobody_says_there_are_no_restore_points_who_could_not_look(stretch: Str
     before = listing[0].log.number - 1
     name = segment_name(int(stretch.after.history), before, MIB)
     (tmp_path / "b" / "pg_wal" / name).unlink()
-    # The first may begin with the rest of a record that is a restore point.
-    assert [one.log.restore_points is None for one in listed(stretch.places.log(tmp_path / "b"), stretch)] == [
-        True,
-        *[False] * (len(listing) - 1),
+    # As always after a truncation: the first begins with a record of its own, for the one before was switched early.
+    again = listed(stretch.places.log(tmp_path / "b"), stretch)
+    assert [one.log.restore_points for one in again] == [one.log.restore_points for one in listing]
+    # Now as if it began with the rest of a record that may be a restore point.
+    crossing = next(n for n, one in enumerate(listing) if begins_with_rest(one.path) > 0)
+    parts = [Position("1", one.log.start.offset) for one in listing[crossing:]]
+    (tmp_path / "b" / "pg_wal" / listing[crossing - 1].path.name).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(closed_logs, "begins_with_rest", lambda _: 98)
+        cut = stretch.places.log(tmp_path / "b").closed(parts[0], stretch.until)
+    assert [one.log.restore_points is None for one in cut] == [True, *[False] * (len(cut) - 1)]
+
+
+def test_a_name_that_is_no_plain_text_or_no_name_at_all_is_not_noted(stretch: Stretch, tmp_path: Path) -> None:
+    """What pg_waldump prints of a name has new lines in it; the record's bytes say what is one."""
+    log = stretch.copied(tmp_path)
+    [(one, point)] = [
+        (one, point)
+        for one in listed(log, stretch)
+        for point in one.log.restore_points or ()
+        if point.name == "before the cut"
     ]
+    path, offset = tmp_path / "pg_wal" / one.path.name, point.position.offset % MIB
+    files = {one.log.number: path}
+    assert is_restore_point(files, point.position.offset, "before the cut", MIB)
+    for lsn, name in (
+        (point.position.offset, "before"),
+        (point.position.offset + 8, "before the cut"),
+        (point.position.offset + MIB, "before the cut"),
+    ):
+        assert not is_restore_point(files, lsn, name, MIB)
+    for at in (offset, offset + 16, offset + 17, offset + 34):
+        flip(path, at)
+        assert not is_restore_point(files, point.position.offset, "before the cut", MIB)
+        flip(path, at)
+
+
+def test_people_s_texts_in_the_log_make_no_restore_point(tmp_path: Path) -> None:
+    with a_pair(segment_mib=1, settings={"max_prepared_transactions": "5"}) as pair:
+        places = Places.of(pair)
+        after = places.close()
+        forged = (
+            "x\nrmgr: XLOG        len (rec/tot):     98/    98, tx:          0, "
+            f"lsn: 0/{after.offset + 96:08X}, prev 0/{after.offset + 40:08X}, desc: RESTORE_POINT forged\n"
+        )
+        ask = pair.active.psql
+        ask("SELECT pg_create_restore_point('real')")
+        for text in (forged, "desc: RESTORE_POINT plain"):
+            ask(f"BEGIN; INSERT INTO filler VALUES (1); PREPARE TRANSACTION $t${text}$t$")
+            ask(f"COMMIT PREPARED $t${text}$t$")
+        until = places.close()
+        noted = [one.log.restore_points for one in places.log().closed(after, until)]
+        assert noted == [None]  # nobody believes what is printed there
+        ask("SELECT pg_create_restore_point('later')")
+        names = [p.name for one in places.log().closed(until, places.close()) for p in one.log.restore_points or ()]
+        assert names == ["later", "backupd"]
+        ask("SELECT pg_create_restore_point(E'two\\nlines')")
+        after, until = Position(until.history, until.offset + MIB), places.close()
+        assert [one.log.restore_points for one in places.log().closed(after, until)] == [None]
+        finder = PgCommitFinder([], PgOptions(bin_directory=pair.active.bin_directory))
+        logs = places.log().closed(Position(until.history, until.offset - 3 * MIB), until)
+        assert [one.name for one in finder.points(logs)] == ["real", "backupd", "later", "backupd", "backupd"]
 
 
 def test_a_point_over_the_end_of_a_segment_is_told_with_the_one_that_holds_its_end() -> None:
