@@ -96,7 +96,9 @@ def test_named_points_are_on_the_timeline_and_no_log_is_read_for_them(lost: Lost
     assert points(lost, "--points", BACKUPD_STEP_TRACE=str(steps)) == said
     alone = lost.home.ok("timeline", "--from", str(lost.home.archive), "--json").json["moments"]
     [told] = [one["says"] for one in alone if one["kind"] == "point"]
-    assert f"restore orders --from {lost.home.archive} --target DIR --to-name" in told.replace("'", "")
+    pasted = shlex.split(told.partition("backupctl ")[2].replace(" DIR ", f" {lost.home.root / 'looked'} "))
+    assert "--from" in pasted
+    assert "before the mess" in lost.home.ok(*pasted, "--dry-run").out
     plan = lost.home.ok("restore", "orders", "--to-name", "before the mess", "--dry-run", BACKUPD_STEP_TRACE=str(steps))
     assert "before the mess" in plan.out
     read = {one for one in steps.read_text().split() if one.startswith(("archive.fetch", "pg.commits"))}
