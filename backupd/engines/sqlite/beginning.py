@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backupd.durable import read_json
 from backupd.engines.sqlite import begin
 from backupd.engines.sqlite.control import ControlClient
-from backupd.engines.sqlite.logfile import ClosedFile
+from backupd.engines.sqlite.logfile import LogHeader, LogKindCode
 from backupd.engines.sqlite.marks import ReadMarks, Stand
 from backupd.engines.sqlite.pairfile import change_pair, load_pair
 from backupd.engines.sqlite.resume import ResumeKind
@@ -20,13 +20,14 @@ from backupd.engines.sqlite.scan_watch import ScanWatch
 from backupd.engines.sqlite.seal import Sealed
 from backupd.engines.sqlite.seed import remove_unfinished, seed_delta, seed_full
 from backupd.engines.sqlite.source import ActiveFile
-from backupd.errors import BackupdError
+from backupd.errors import BackupdError, NotHealthy
 
 if TYPE_CHECKING:
     from backupd.engines.sqlite.capture import Capture
 
 LOG = logging.getLogger("capture")
 ADOPT_SECONDS = 3600.0
+ADOPT_TRIES, ADOPT_AGAIN_SECONDS = 3, 1.0
 CONNECT_SECONDS = 15.0
 
 
@@ -75,6 +76,8 @@ def begin_capture(capture: Capture, because_gap: str = "") -> None:
         watch.hand_over()
         capture.closed(closed)
     _settle(capture, stand)
+    if resume.kind is not ResumeKind.FULL_SEED:
+        _offer_left_seed(capture)
     if pair and pair.seed_because and resume.kind is not ResumeKind.FULL_SEED:
         capture.wanted.append(pair.seed_because)
     if new_history_because:
@@ -125,7 +128,18 @@ def _seed_full(capture: Capture, stand: Stand) -> None:
     capture.save_map()
     capture.closed(closed)
     capture.adopting = True
-    threading.Thread(target=_adopt, args=(capture, closed), daemon=True).start()
+    threading.Thread(target=_adopt, args=(capture, closed.header, closed.path), daemon=True).start()
+
+
+def _offer_left_seed(capture: Capture) -> None:
+    """A seed that was finished and not taken before a process died: the passive takes it, or removes it."""
+    if not capture.config.seed_path.exists():
+        return
+    logs = capture.logs.history(capture.hands.cutter.cursor.history)
+    seeds = [header for number in logs.numbers() if (header := logs.header(number)).kind is LogKindCode.SEED]
+    if seeds:
+        capture.adopting = True
+        threading.Thread(target=_adopt, args=(capture, seeds[-1], logs.path_of(seeds[-1].number)), daemon=True).start()
 
 
 def _connect_patiently(socket: Path) -> ControlClient:
@@ -140,22 +154,28 @@ def _connect_patiently(socket: Path) -> ControlClient:
             time.sleep(0.1)
 
 
-def _adopt(capture: Capture, closed: ClosedFile) -> None:
+def _adopt(capture: Capture, header: LogHeader, log_path: Path) -> None:
     """Tell the passive to take the seed; if it cannot now, it asks for another when it is up.
 
     In a thread of its own, because the passive reads the whole seed first and the
     log must be captured meanwhile.
     """
     try:
-        with _connect_patiently(capture.config.replay_socket) as client:
-            client.call(
-                "adopt_seed",
-                seed_path=str(capture.config.seed_path),
-                log_path=str(closed.path),
-                timeout_seconds=ADOPT_SECONDS,
-            )
-        capture.acks.acknowledge(closed.header.history, closed.header.number)
-    except BackupdError as error:
-        LOG.warning("seed not adopted yet: %s", error)
+        for again in range(ADOPT_TRIES):
+            try:
+                with _connect_patiently(capture.config.replay_socket) as client:
+                    client.call(
+                        "adopt_seed",
+                        seed_path=str(capture.config.seed_path),
+                        log_path=str(log_path),
+                        timeout_seconds=ADOPT_SECONDS,
+                    )
+                capture.acks.acknowledge(header.history, header.number)
+                return
+            except BackupdError as error:
+                LOG.warning("seed not adopted yet: %s", error)
+                if not isinstance(error, NotHealthy) or again == ADOPT_TRIES - 1:
+                    return
+                time.sleep(ADOPT_AGAIN_SECONDS)  # the replay process may have died, and is started again
     finally:
         capture.adopting = False

@@ -19,7 +19,7 @@ from backupd.engines.sqlite.beginning import begin_capture
 from backupd.engines.sqlite.capture import Capture
 from backupd.engines.sqlite.capture_config import CaptureConfig
 from backupd.engines.sqlite.cutter import LogGapError
-from backupd.engines.sqlite.logfile import ClosedFile
+from backupd.engines.sqlite.logfile import ClosedFile, LogHeader
 from backupd.engines.sqlite.seal import Sealed
 from backupd.errors import BackupdError
 
@@ -48,8 +48,12 @@ class Agent(Capture):
             self.acks.acknowledge(closed.header.history, closed.header.number)
 
 
-def no_adoption(capture: Capture, closed: ClosedFile) -> None:
+OFFERED: list[int] = []
+
+
+def no_adoption(capture: Capture, header: LogHeader, log_path: Path) -> None:
     """The test's passive takes the seed by itself, from where it lies."""
+    OFFERED.append(header.number)
     capture.adopting = False
 
 
@@ -69,6 +73,7 @@ logging.getLogger().setLevel(logging.INFO)
 logging.getLogger().addHandler(Begins())
 capture = Agent(CaptureConfig.read(Path(sys.argv[1])))
 NAMES = {
+    "OFFERED": OFFERED,
     "begin_capture": begin_capture,
     "Begins": Begins,
     "capture": capture,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,26 @@ def test_a_seed_that_was_being_written_is_removed(world: World) -> None:
         assert {path.name for path in world.passive.path.parent.iterdir()} - beside == set(), f"killed at {number}"
     assert number > 3
     world.assert_equal(app)
+
+
+def test_a_seed_that_nobody_had_taken_is_offered_again(world: World) -> None:
+    """SIGKILL of both processes between the end of a seed that was asked for and its adoption."""
+    app, agent = world.writing_app(), world.agent()
+    agent.begin()
+    world.passive.follow()
+    agent.run("from backupd.engines.sqlite.beginning import seed_again")
+    agent.run("seed_again(capture, 'a person asked for it')")
+    number = agent.value("OFFERED")[-1]
+    agent.kill()
+    app.write("meanwhile")
+    agent = world.agent()
+    agent.begin()
+    deadline = time.monotonic() + 20
+    while agent.value("OFFERED") != [number] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert agent.value("OFFERED") == [number]
+    agent.kill()
+    world.passive.seed_path.unlink()
+    agent = world.agent()
+    agent.begin()
+    assert agent.value("OFFERED") == []
