@@ -27,6 +27,7 @@ from backupd.model.records import (
     StoredMap,
     StoredSegment,
 )
+from tests.decide.builders import make_backup
 
 NAME = "db/orders-00000000/backup/20261122T010000Z-F-1a2b3c4d"
 
@@ -149,25 +150,9 @@ def test_what_is_no_label(text: str) -> None:
 def _with_points(*points: RestorePoint) -> tuple[BackupRecord, LogFile]:
     place = Position("1", 5)
     log = LogFile("1", 1, LogKind.SEGMENT, place, place, 16, "d", "", restore_points=points)
-    record = BackupRecord(
-        id="i",
-        database="orders",
-        engine="postgres",
-        type=BackupType.INCREMENTAL,
-        source_copy="b",
-        source_role="passive",
-        source_host="h",
-        started_at=AT,
-        finished_at=AT,
-        covers_until=AT,
-        log_start=place,
-        log_end=place,
-        parent=None,
-        parent_sha256=None,
-        nonce="n",
-        logs=(StoredLog(log, "db/orders-00000000/log/000001", 1, "s"),),
-    )
-    return record, log
+    stored = StoredLog(log, "db/orders-00000000/log/000001", 1, "s")
+    record = make_backup("i", BackupType.FULL, 5, logs=[stored], history="1").record
+    return replace(record, engine="postgres"), log
 
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)

@@ -35,6 +35,7 @@ from backupd.engines.postgres.recover_restore import start_swapped, undo
 from backupd.engines.postgres.recovery import Recovered
 from backupd.engines.postgres.restore_rooms import dropped_rooms, linked_tablespaces, locate_tablespaces, wal_room
 from backupd.engines.postgres.slots import ensure_slots
+from backupd.engines.postgres.stage_journal import Phase
 from backupd.engines.postgres.staged_target import RestoreChoices, StagedTarget
 from backupd.engines.postgres.swap import WAL, Room
 from backupd.engines.postgres.volume_table import Tablespace
@@ -133,7 +134,6 @@ class ActiveTarget(StagedTarget):
 
     def _refuse_beforehand(self) -> None:
         """All that can be known before anything is given up. Raises Refused, DamageFound, NotHealthy."""
-        refuse_links(self.path)
         self._stage.check_label()
         refuse_newer_tablespaces(self.path, self._stage.tablespaces)
         refuse_no_room(self.main, self._stage.tablespaces, self._stage.table())
@@ -196,7 +196,8 @@ class ActiveTarget(StagedTarget):
         try:
             self._journal = self._live.swap_in(self._stage, self._journal, self._dropped())
         except BackupdError:
-            if self._live.may_be_undone():
+            journal = self._live.settled()
+            if journal is None or journal.phase is Phase.BUILDING:
                 self.abandon(keep_stage=True)
             raise
         note_must_seed(self._choices.state_dir, self._journal.must_seed)

@@ -20,12 +20,7 @@ from backupd.engines.postgres.timelines import (
 from backupd.engines.postgres.wal_lines import TAKES_SEVERAL_RMGRS
 from backupd.engines.postgres.wal_names import lsn_text, parse_lsn, segment_name
 from backupd.engines.postgres.wal_restore_point import RESTORE_POINT_BYTES, begins_with_rest
-from backupd.engines.postgres.wal_segment import (
-    SegmentExpected,
-    check_bytes,
-    read_segment,
-    segment_digest,
-)
+from backupd.engines.postgres.wal_segment import SegmentExpected, check_bytes, read_segment, segment_digest
 from backupd.engines.postgres.waldump import Parsed, parse_records
 from backupd.errors import DamageFound, NotHealthy
 from backupd.model.kinds import LogKind
@@ -215,7 +210,7 @@ class CopyLog:
         return parsed
 
     def _finds_points(self, segno: int) -> bool:
-        """Version 14's program would have to tell every record for it (see ``wal_lines``): then nobody looks here."""
+        """Version 14's program would have to run once more for it (see ``wal_lines``): then nobody looks here."""
         return self._waldump is not None and self._major >= TAKES_SEVERAL_RMGRS and segno not in self._cut_off
 
     def _is_sound(self, path: Path, expected: SegmentExpected) -> bool:

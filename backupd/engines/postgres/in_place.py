@@ -116,7 +116,7 @@ def give_up(
         tablespaces: the rooms of those that the backup has.
         owner: whose the journal is.
         journal: of this restore; what is given up is written there before the first move.
-        refuse_running: raises where a server works in the data directory, as in ``swap.carry_out``: it would
+        refuse_running: raises where a server works in the data directory, as in ``swap_moves.carry_out``: it would
             write into files that are the stage by now.
 
     Raises:

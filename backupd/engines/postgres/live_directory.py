@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -30,7 +29,7 @@ from backupd.engines.postgres.swap import (
     refuse_mounts,
 )
 from backupd.engines.postgres.swap_moves import carry_out, has_begun
-from backupd.errors import BackupdError, NotHealthy, Refused
+from backupd.errors import NotHealthy, Refused
 
 _GOING_SECONDS = 5.0
 # Settings of a standby or of a recovery that a restored postgresql.auto.conf may carry.
@@ -101,6 +100,17 @@ class LiveDirectory:
         """What was begun here; None when nothing was."""
         return StageJournal.read(self.main)
 
+    def settled(self) -> StageJournal | None:
+        """What was begun here; a swap of which nothing was moved is noted as what it is: all of it can be undone.
+
+        Raises:
+            NotHealthy: the journal cannot be read or written.
+        """
+        journal = self.journal()
+        if journal is None or journal.phase is not Phase.SWAPPING or has_begun(SwapPlan.from_json(journal.plan)):
+            return journal
+        return journal.but(phase=Phase.BUILDING, plan={}).write(self.main, self.owner)
+
     def claim(self, run_id: str) -> StageJournal:
         """Note how the server was started, then stop it; what an earlier try has staged stays.
 
@@ -110,7 +120,7 @@ class LiveDirectory:
         """
         self.refuse_strangers()
         refuse_mounts(self.main)
-        before = self.journal()
+        before = self.settled()
         if before is not None and before.phase is not Phase.BUILDING:
             raise Refused(
                 f"cannot restore to {self.main.place}",
@@ -218,40 +228,12 @@ class LiveDirectory:
 
         Raises:
             NotHealthy: one does not work.
-            Refused: a server works there.  Where the first move was not made, the journal says so again.
+            Refused: a server works there, and the first move was not made.
         """
         if journal.phase is Phase.SWAPPING:
-            plan = SwapPlan.from_json(journal.plan)
-            try:
-                carry_out(plan, self.refuse_running)
-            except BackupdError:
-                if not has_begun(plan):
-                    with suppress(BackupdError):
-                        self.not_begun(journal)
-                raise
+            carry_out(SwapPlan.from_json(journal.plan), self.refuse_running)
             journal = journal.but(phase=Phase.SWAPPED).write(self.main, self.owner)
         return journal
-
-    def begun(self) -> StageJournal:
-        """The journal of a restore that cannot be undone. Raises ValueError: there is none."""
-        journal = self.journal()
-        if journal is None:
-            raise ValueError(f"no restore is half in place in {self.main.place}")
-        return journal
-
-    def may_be_undone(self) -> bool:
-        """Whether nothing of the old cluster was moved away; the journal says so afterwards. Raises NotHealthy."""
-        journal = self.journal()
-        if journal is None or journal.phase is Phase.BUILDING:
-            return True
-        if journal.phase is Phase.SWAPPING and not has_begun(SwapPlan.from_json(journal.plan)):
-            self.not_begun(journal)
-            return True
-        return False
-
-    def not_begun(self, journal: StageJournal) -> StageJournal:
-        """Note that nothing was moved: all can be undone, and the old cluster may run. Raises NotHealthy."""
-        return journal.but(phase=Phase.BUILDING, plan={}).write(self.main, self.owner)
 
     # --- afterwards ---------------------------------------------------------
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from backupd.engines.postgres.in_place import is_given_up
 from backupd.engines.postgres.live_directory import LiveDirectory
 from backupd.engines.postgres.must_seed import note_must_seed
-from backupd.engines.postgres.stage_journal import StageJournal
+from backupd.engines.postgres.stage_journal import Phase, StageJournal
 from backupd.engines.postgres.staged_target import RestoreChoices
 from backupd.engines.postgres.swap import CORE, Room
 from backupd.errors import NotHealthy
@@ -33,13 +33,13 @@ def finish_swap(live: LiveDirectory, choices: RestoreChoices) -> None:
 
 def undo(live: LiveDirectory, *, keep_stage: bool) -> list[str]:
     """Take back what was begun before the swap; answers with what was done, in sentences."""
-    if not live.may_be_undone():
+    journal, done = live.settled(), []
+    if journal is not None and journal.phase is not Phase.BUILDING:
         raise NotHealthy(
             f"the restore to {live.main.place} cannot be undone",
             because="its files are partly in place already",
             next_step="backupctl recover (it goes on where that stopped)",
         )
-    journal, done = live.journal(), []
     if journal is None:
         _refuse_orphans(live.main)
     live.stop_staged()
@@ -82,9 +82,10 @@ def recover_active(place: Path, choices: RestoreChoices, *, keep_stage: bool = F
     if not was_left(place):
         return ()
     live = LiveDirectory.of(place, choices.options)
-    if live.may_be_undone():
+    journal = live.settled()
+    if journal is None or journal.phase is Phase.BUILDING:
         return undo(live, keep_stage=keep_stage)
-    journal = live.go_on(live.begun())
+    live.go_on(journal)
     if journal.must_seed:
         note_must_seed(choices.state_dir, journal.must_seed)
     finish_swap(live, choices)

@@ -47,8 +47,6 @@ def carry_out(plan: SwapPlan, refuse_running: Callable[[], None]) -> None:
             came = (index, name) in comes and not os.path.lexists(room.stage / name)
             if not came and os.path.lexists(room.place / name) and not os.path.lexists(room.old / name):
                 _move(room.place / name, room.old / name)
-            if (index, name) == (0, CORE):
-                _sync(plan.rooms[:1])  # nothing else may be gone from the disk while this is still there
         _sync(plan.rooms)
         for index, name in plan.comes:
             room = plan.rooms[index]
@@ -75,7 +73,7 @@ def _begin(plan: SwapPlan, refuse_running: Callable[[], None]) -> None:
     refuse_running()
     if not has_begun(plan):
         _move(main.place / CORE, main.old / CORE)
-    _sync([main])
+    _sync([main])  # nothing else may be gone from the disk while this is still there
     try:
         refuse_running()
     except BackupdError:

@@ -13,20 +13,20 @@ from pathlib import Path
 
 from backupd.engines.postgres.binaries import version_of
 from backupd.engines.postgres.server_control import plain_environment
-from backupd.engines.postgres.wal_names import lsn_text
+from backupd.engines.postgres.wal_names import lsn_text, parse_lsn
 from backupd.errors import NotHealthy
 
 # pg_waldump.c: up to 14 filter_by_rmgr is one number, from 15 on a list. All records at once would have texts in them
 # that anybody may write, with new lines.
 TAKES_SEVERAL_RMGRS = 15
 
-_LSN = re.compile(rb"lsn: ([0-9A-F]+)/([0-9A-F]+)")
+_LSN = re.compile(rb"lsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8})")
 
 
 def _place(line: bytes) -> int:
     """Where its record is; what is no record's line goes with the line before it."""
     found = _LSN.search(line)
-    return int(found[1], 16) << 32 | int(found[2], 16) if found else 0
+    return parse_lsn(found[1].decode()) if found else 0
 
 
 class WalLines:

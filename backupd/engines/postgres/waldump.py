@@ -25,12 +25,12 @@ from backupd.steps import step
 
 _PROGRAM = "pg_waldump"
 _COMMIT = re.compile(
-    rb"rmgr: Transaction .*?lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: COMMIT(?:_PREPARED)? (?:\d+: )?"
+    rb"rmgr: Transaction .*?lsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), .*?desc: COMMIT(?:_PREPARED)? (?:\d+: )?"
     rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
 )
 _POINT = re.compile(
-    rb"rmgr: XLOG +len \(rec/tot\): +\d+/ +(\d+), tx: +\d+, lsn: ([0-9A-F]+/[0-9A-F]+), prev [0-9A-F]+/[0-9A-F]+, "
-    rb"desc: RESTORE_POINT (.*)"
+    rb"rmgr: XLOG +len \(rec/tot\): +\d+/ +(\d+), tx: +\d+, lsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), "
+    rb"prev [0-9A-F]+/[0-9A-F]+, desc: RESTORE_POINT (.*)"
 )
 _ANY_LSN = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 _NOTHING_BEGINS = "could not find a valid record"
@@ -168,20 +168,15 @@ def _take(lines: Iterable[bytes], segment_bytes: int, parsed: Parsed) -> None:
     at = b""
     for line in lines:
         if b"desc: RESTORE_POINT" in line and (found := _POINT.match(line)):
-            lsn, last = _lsn(found[2]), _lsn(found[2]) + int(found[1]) - 1
+            lsn = parse_lsn(found[2].decode())
             point = (lsn, found[3].decode("utf-8", "replace"), _moment(at) if at else None)
-            parsed.points.setdefault(last // segment_bytes, []).append(point)
+            parsed.points.setdefault((lsn + int(found[1]) - 1) // segment_bytes, []).append(point)
         elif found := _COMMIT.match(line):
-            segno, at = _lsn(found[1]) // segment_bytes, found[2]
+            segno, at = parse_lsn(found[1].decode()) // segment_bytes, found[2]
             earliest, latest = seen.get(segno, (at, at))
             seen[segno] = (min(earliest, at), max(latest, at))
     for segno, (earliest, latest) in seen.items():
         parsed.commits[segno] = (_moment(earliest), _moment(latest))
-
-
-def _lsn(text: bytes) -> int:
-    high, _, low = text.partition(b"/")
-    return int(high, 16) << 32 | int(low, 16)
 
 
 def _moment(text: bytes) -> datetime:
