@@ -15,7 +15,8 @@ FIRST_OWN_OID = 16384  # what is below belongs to the server itself
 _PG_CLASS, _PG_ATTRIBUTE = 1259, 1249
 
 _LINE = re.compile(
-    rb"rmgr: (\w+) +len .*?tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev [0-9A-F]+/[0-9A-F]+, desc: ([A-Z_+]+) ?(.*)"
+    rb"rmgr: (\w+) +len .*?tx: +(\d+), lsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), prev [0-9A-F]+/[0-9A-F]+, "
+    rb"desc: ([A-Z_+]+) ?(.*)"
 )
 _REL = re.compile(rb"blkref #0: rel (\d+)/(\d+)/(\d+)")
 _TUPLES = re.compile(rb"(?:ntuples: )?(\d+)")

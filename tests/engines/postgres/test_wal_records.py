@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backupd.engines.postgres import waldump
 from backupd.engines.postgres.wal_records import Ended, commit_of, ended, numbers_in
+from backupd.engines.postgres.waldump import Parsed
 from backupd.errors import NotFound
 
 HEAD = "rmgr: {rmgr:11} len (rec/tot):     54/  1958, tx: {xid:>10}, lsn: {lsn}, prev 0/00A00078, desc: "
@@ -113,3 +115,13 @@ def test_a_line_of_anything_is_passed_over(noise: list[bytes]) -> None:
     good = [line("Heap", 745, "INSERT off 1" + REL), line("Transaction", 745, COMMIT)]
     mixed = [good[0], *(each.replace(b"\n", b"") + b"\n" for each in noise), good[1]]
     assert [end.doing.rows for end in ended(iter(mixed))] == [{(5, 16384): 1}]
+
+
+def test_a_line_that_names_no_place_in_the_log_is_nobody_s() -> None:
+    """People's texts in the log have new lines in them; what looks like a line may say anything."""
+    forged = line("Transaction", 745, COMMIT, "123456789/0"), line("XLOG", 0, "RESTORE_POINT x", "0/123456789")
+    assert all_of(*forged) == []
+    assert numbers_in(iter(forged)) is None
+    parsed = Parsed()
+    waldump._take(forged, 1 << 24, parsed)
+    assert (parsed.commits, parsed.points) == ({}, {})
